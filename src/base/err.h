@@ -1,0 +1,20 @@
+/* err.h - the one way to report failure: a status up the stack, a message that names thing, place and remedy. */
+#ifndef SLM2_BASE_ERR_H
+#define SLM2_BASE_ERR_H
+#include <slm2.h>
+#define SLM2_PRINTF(a, b) __attribute__((format(printf, a, b)))
+
+/* Writes status and message to err (NULL allowed) and returns the status. */
+slm2_status slm2_fail(struct slm2_err *err, slm2_status st, const char *fmt, ...) SLM2_PRINTF(3, 4);
+/* Puts "context: " in front of the message already in err and returns st. */
+slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...) SLM2_PRINTF(3, 4);
+/* SLM2_EIO with strerror(errno) behind the message. */
+slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...) SLM2_PRINTF(2, 3);
+
+/* if a call fails, pass its status up */
+#define SLM2_TRY(call)                          \
+    do {                                        \
+        slm2_status slm2_try_st_ = (call);      \
+        if (slm2_try_st_ != SLM2_OK) return slm2_try_st_; \
+    } while (0)
+#endif

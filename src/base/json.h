@@ -1,0 +1,20 @@
+/* json.h - Jansson with our limits and our errors. */
+#ifndef SLM2_BASE_JSON_H
+#define SLM2_BASE_JSON_H
+#include "base/buf.h"
+#include <jansson.h>
+
+/* Parses one JSON value; trailing bytes, duplicate keys and invalid UTF-8 are errors.  what: file (and line) for messages.
+ * Strings may contain \u0000.  *out is owned by the caller (json_decref). */
+slm2_status slm2_json_parse(json_t **out, const char *text, size_t n, const char *what, struct slm2_err *err);
+slm2_status slm2_json_read(json_t **out, const char *path, size_t max_bytes, struct slm2_err *err);
+slm2_status slm2_json_write(const json_t *j, const char *path, struct slm2_err *err); /* indented, keys in order of insertion, atomically */
+void slm2_json_dump(const json_t *j, struct slm2_buf *out); /* compact, one line, no newline */
+
+/* Members of an object, checked.  "what: key: missing / is a string, want an integer in [lo, hi]".  *_or give a default when absent or null. */
+slm2_status slm2_json_get_str(const json_t *obj, const char *key, const char *what, const char **out, struct slm2_err *err); /* borrowed */
+slm2_status slm2_json_get_int(const json_t *obj, const char *key, const char *what, int64_t lo, int64_t hi, int64_t *out, struct slm2_err *err);
+slm2_status slm2_json_get_int_or(const json_t *obj, const char *key, const char *what, int64_t lo, int64_t hi, int64_t def, int64_t *out, struct slm2_err *err);
+slm2_status slm2_json_get_real_or(const json_t *obj, const char *key, const char *what, double def, double *out, struct slm2_err *err);
+slm2_status slm2_json_get_bool_or(const json_t *obj, const char *key, const char *what, bool def, bool *out, struct slm2_err *err);
+#endif
