@@ -1,0 +1,168 @@
+# Makefile - builds libslm2.a, the program slm2, the tests and the fuzz targets with plain GNU make and pkg-config.
+#   make demo    install what is missing, build, run the whole recipe at nano scale
+#   make test    install what is missing, build, run every test; the last line is "N passed, N failed"
+#   make help    all targets and variables
+
+CC      = gcc
+CLANG   = clang
+MODE    = release
+WERROR  = 0
+PREFIX  = /usr/local
+DESTDIR =
+JOBS   := $(shell nproc 2>/dev/null || echo 1)
+# the parallelism of recursive builds, unless the user gave a -j of their own
+SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+
+BUILD_release = build
+BUILD_debug   = build-debug
+BUILD_asan    = build-asan
+BUILD_cov     = build-cov
+BUILD        := $(BUILD_$(MODE))
+ifeq ($(BUILD),)
+$(error MODE is "$(MODE)", want release, debug, asan or cov)
+endif
+
+# pkg-config runs when the first recipe needs it, never while this file is read: `make deps` may have to install it
+PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd
+pkg        = $(shell pkg-config $(1) || echo '-DSEE_make_deps')
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $$(PACKAGES)))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $$(call pkg,--libs $$(PACKAGES)))$(PKG_LIBS)
+TEST_LIBS  = $(eval TEST_LIBS := $$(call pkg,--libs cmocka))$(TEST_LIBS)
+
+WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wcast-align -Wpointer-arith \
+       -Wwrite-strings -Wundef -Wformat=2 -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference -Wdouble-promotion
+ifeq ($(WERROR),1)
+WARN += -Werror
+endif
+SANITIZE      = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+MODE_release  = -O2 -g
+MODE_debug    = -O0 -g3
+MODE_asan     = -O1 -g $(SANITIZE)
+MODE_cov      = -O0 -g --coverage
+CFLAGS        = $(MODE_$(MODE))
+LDFLAGS       =
+LINK_asan     = $(SANITIZE)
+LINK_cov      = --coverage
+ALL_CFLAGS    = -std=gnu17 $(CFLAGS) $(WARN) -fopenmp -ffp-contract=off -Iinclude -Isrc -I. -Wa,-I. $(FUZZ_FLAGS)
+ALL_LDFLAGS   = -fopenmp $(LINK_$(MODE)) $(FUZZ_FLAGS) $(LDFLAGS)
+LIBS          = $(PKG_LIBS) -lm
+
+LIB_SRC   := $(filter-out src/cli/%,$(wildcard src/*/*.c))
+CLI_SRC   := $(wildcard src/cli/*.c)
+TEST_SRC  := $(wildcard tests/test_*.c tests/check_*.c tests/equal_*.c)
+FUZZ_SRC  := $(wildcard fuzz/fuzz_*.c)
+obj        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB_OBJ   := $(call obj,$(LIB_SRC))
+CLI_OBJ   := $(call obj,$(CLI_SRC))
+TESTS     := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+FUZZ      := $(FUZZ_SRC:fuzz/%.c=$(BUILD)/fuzz/%)
+LIB       := $(BUILD)/libslm2.a
+BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
+
+# tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
+ASAN_SLOW  = test_golden test_ops test_train test_stages equal_% check_%
+ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
+
+.PHONY: help all lib tests deps demo test asan check-all layers bench fuzz fuzz-bins clean install
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+all: $(LIB) $(BIN) ## the library and the program
+lib: $(LIB)
+tests: $(TESTS) ## the test programs
+
+help: ## this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  MODE=release|debug|asan|cov   what to build ($(BUILD_release)/, $(BUILD_debug)/, $(BUILD_asan)/, $(BUILD_cov)/)"
+	@echo "  CC=clang  CFLAGS=...  WERROR=1  BUILD=dir  PREFIX=$(PREFIX)  DESTDIR=  DEMO_ARGS='-t 2'"
+
+# ---- compile and link -----------------------------------------------------------------------------------------------
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(FILE_FLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+
+# each instruction set lives in one file and is chosen at run time: everything else stays at the baseline of the processor
+ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+$(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
+$(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
+endif
+# code that reads foreign bytes must not narrow numbers silently
+$(foreach f,reader file json conf,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
+
+# embedded files (.incbin) are invisible to -MMD
+INCBIN_SRC := $(shell grep -ls incbin $(LIB_SRC) $(CLI_SRC) /dev/null)
+$(call obj,$(INCBIN_SRC)): $(wildcard assets/* assets/*/*)
+
+$(LIB): $(LIB_OBJ)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $(LIB_OBJ)
+
+$(BUILD)/slm2: $(CLI_OBJ) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $(CLI_OBJ) $(LIB) $(LIBS)
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
+
+# with FUZZER=1 libFuzzer drives the targets, else fuzz/replay.c runs saved inputs and their mutations
+REPLAY := $(if $(FUZZER),,$(BUILD)/obj/fuzz/replay.o)
+$(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(REPLAY) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $(if $(FUZZER),-fsanitize=fuzzer) -o $@ $< $(REPLAY) $(LIB) $(LIBS)
+
+.SECONDARY:
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/obj/%.d) $(FUZZ_SRC:%.c=$(BUILD)/obj/%.d) $(BUILD)/obj/fuzz/replay.d
+
+# ---- what users call ------------------------------------------------------------------------------------------------
+deps: ## install the Debian packages that are missing (says which)
+	@CC='$(CC)' tools/deps.sh build test
+
+demo: ## the whole recipe at nano scale on bundled text
+	@CC='$(CC)' tools/deps.sh build
+	@$(SUBMAKE) all
+	$(BUILD)/slm2 demo $(DEMO_ARGS)
+
+test: ## every test that a commit needs
+	@CC='$(CC)' tools/deps.sh build test
+	@$(SUBMAKE) all tests
+	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan asan
+	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(ASAN_TESTS)"
+
+asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
+
+check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, cppcheck, clang-tidy
+	@CC='$(CC)' tools/deps.sh build test
+	$(SUBMAKE) CC=gcc WERROR=1 all tests fuzz-bins
+	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
+	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
+	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
+	@if command -v cppcheck >/dev/null; then \
+	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
+	        -j $(JOBS) -Iinclude -Isrc src fuzz && echo "cppcheck: clean"; \
+	else echo "cppcheck: skipped, not installed"; fi
+	@if command -v clang-tidy >/dev/null; then \
+	    clang-tidy --quiet $(LIB_SRC) $(CLI_SRC) -- -std=gnu17 -Iinclude -Isrc -I. $(PKG_CFLAGS) && echo "clang-tidy: clean"; \
+	else echo "clang-tidy: skipped, not installed"; fi
+
+layers: ## prints every #include that points up
+	@tools/layers.sh
+
+bench: all ## speed of the kernels and of the tokenizer
+	@for p in $(wildcard bench/*.sh); do BUILD=$(BUILD) $$p || exit 1; done
+
+fuzz: ## fuzz targets for libFuzzer in build-fuzz/fuzz/ (clang)
+	$(SUBMAKE) CC=$(CLANG) MODE=asan BUILD=build-fuzz FUZZER=1 FUZZ_FLAGS=-fsanitize=fuzzer-no-link fuzz-bins
+	@echo "run one by: build-fuzz/fuzz/fuzz_NAME fuzz/corpus/NAME"
+
+fuzz-bins: $(FUZZ)
+
+clean: ## remove every build folder
+	rm -rf build build-debug build-asan build-cov build-clang build-fuzz
+
+install: all ## slm2, libslm2.a and slm2.h under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BUILD)/slm2 $(DESTDIR)$(PREFIX)/bin/slm2
+	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib/libslm2.a
+	install -m 644 include/slm2.h $(DESTDIR)$(PREFIX)/include/slm2.h

@@ -1,0 +1,70 @@
+#!/bin/bash
+# deps.sh - looks for the Debian packages that building (build) and testing (test) need and installs those that are missing.
+# Says what it installs; needs no root when everything is there.  usage: tools/deps.sh build [test]
+set -euo pipefail
+
+missing=()
+optional=()
+have_command() { command -v "$1" >/dev/null 2>&1; }
+need_command() { have_command "$1" || missing+=("$2"); }
+need_package() { { have_command pkg-config && pkg-config --exists "$1"; } || missing+=("$2"); }
+
+for part in "${@:-build}"; do
+    case $part in
+    build)
+        need_command "${CC:-gcc}" "$(case ${CC:-gcc} in *clang*) echo clang ;; *) echo gcc ;; esac)"
+        [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+        need_command make make
+        need_command ar binutils
+        need_command pkg-config pkg-config
+        need_package libutf8proc libutf8proc-dev
+        need_package jansson libjansson-dev
+        need_package yaml-0.1 libyaml-dev
+        need_package libzstd libzstd-dev
+        need_package zlib zlib1g-dev
+        need_package sqlite3 libsqlite3-dev
+        need_package libedit libedit-dev
+        need_package libmd libmd-dev
+        case ${CC:-gcc} in *clang*)
+            echo 'int main(void) { return 0; }' | "${CC}" -fopenmp -x c -o /dev/null - 2>/dev/null || missing+=(libomp-dev) ;;
+        esac
+        ;;
+    test)
+        need_package cmocka libcmocka-dev
+        have_command node || optional+=(nodejs)
+        have_command npm || optional+=(npm)
+        ;;
+    *) echo "deps.sh: unknown part \"$part\", want build or test" >&2; exit 2 ;;
+    esac
+done
+
+[ ${#missing[@]} -gt 0 ] || [ ${#optional[@]} -gt 0 ] || exit 0
+
+run=()
+can_install=1
+have_command apt-get || can_install=0
+if [ "$(id -u)" -ne 0 ]; then
+    if have_command sudo; then run=(sudo); else can_install=0; fi
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ $can_install -eq 0 ]; then
+        echo "deps.sh: missing packages: ${missing[*]}" >&2
+        echo "deps.sh: cannot install them here (needs apt-get, and root or sudo); as root: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "deps.sh: installing ${missing[*]}" >&2
+    "${run[@]}" apt-get update -qq >&2
+    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+# only the checks against other programs want these: without them they skip and say so
+if [ ${#optional[@]} -gt 0 ]; then
+    if [ $can_install -eq 1 ]; then
+        echo "deps.sh: installing ${optional[*]} for the tests against other programs" >&2
+        [ ${#missing[@]} -gt 0 ] || "${run[@]}" apt-get update -qq >&2 || true
+        "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${optional[@]}" >&2 ||
+            echo "deps.sh: could not install ${optional[*]}; the tests that need them will be skipped" >&2
+    else
+        echo "deps.sh: ${optional[*]} not found; the tests against other programs will be skipped" >&2
+    fi
+fi
