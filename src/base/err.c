@@ -1,0 +1,63 @@
+/* err.c - writes statuses and messages; a message stays one line of valid length whatever is put in. */
+#include "base/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One line, not ended inside a UTF-8 character. */
+static void store(struct slm2_err *err, slm2_status st, const char *text)
+{
+    size_t n = strlen(text);
+    if (n >= sizeof err->msg) {
+        n = sizeof err->msg - 1;
+        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80) n--;
+    }
+    memcpy(err->msg, text, n);
+    err->msg[n] = 0;
+    for (char *p = err->msg; *p; p++) {
+        if (*p == '\n' || *p == '\r') *p = ' ';
+    }
+    err->status = st;
+}
+
+slm2_status slm2_fail(struct slm2_err *err, slm2_status st, const char *fmt, ...)
+{
+    if (!err) return st;
+    char text[sizeof err->msg + 8]; /* apart from err: its own message may be among the arguments */
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    store(err, st, text);
+    return st;
+}
+
+slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...)
+{
+    if (!err) return st;
+    char context[sizeof err->msg], text[2 * sizeof err->msg + 8];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(context, sizeof context, fmt, ap);
+    va_end(ap);
+    snprintf(text, sizeof text, "%s: %s", context, err->msg);
+    store(err, st, text);
+    return st;
+}
+
+slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...)
+{
+    int code = errno;
+    if (!err) return SLM2_EIO;
+    char what[sizeof err->msg], text[sizeof err->msg + 128], reason[128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    if (strerror_r(code, reason, sizeof reason)) snprintf(reason, sizeof reason, "error %d", code);
+    snprintf(text, sizeof text, "%s: %s", what, reason);
+    store(err, SLM2_EIO, text);
+    return SLM2_EIO;
+}
