@@ -1,0 +1,58 @@
+/* model.h - the one definition of the network: loading, forward and backward of a ragged batch. */
+#ifndef SLM2_MODEL_H
+#define SLM2_MODEL_H
+#include "model/batch.h"
+#include "model/params.h"
+
+struct slm2_model {
+    struct slm2_config cfg;
+    struct slm2_params params;
+    /* the rest is owned by model.c */
+    struct slm2_tensors *files; /* mapped weights, or NULL */
+    struct slm2_gguf *gguf;
+    struct slm2_arena vectors;  /* F32 copies of norms and biases */
+    struct slm2_arena weights;  /* trainable: w (bf16 when mixed), master, grad */
+    char *path;
+};
+
+/* slm2_model_open and slm2_model_free are in <slm2.h>: mapped, read-only, inference.  Shapes are checked against the config. */
+
+enum slm2_precision { SLM2_FP32, SLM2_BF16_MIXED }; /* mixed: bf16 weights and activations, fp32 master weights and sums */
+
+/* A trainable copy in memory: fp32 master weights and gradients; from a checkpoint (path), or random when path is NULL:
+ * normal(0, init_std), o_proj and down_proj init_std / sqrt(2 n_layer), biases 0, norm weights 1; (seed, parameter, index) decide each number. */
+slm2_status slm2_model_trainable(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision, struct slm2_err *err);
+float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems] */
+float *slm2_model_grad(const struct slm2_model *m);
+void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c); /* after an update: bf16 weights from the master weights */
+/* Writes dir as a Hugging Face model: config.json, generation_config.json, model.safetensors (dtype F32 or BF16, from the master weights or w). No tokenizer files. */
+slm2_status slm2_model_save_hf(const struct slm2_model *m, const char *dir, enum slm2_dtype dtype, struct slm2_err *err);
+/* A random checkpoint written straight to disk, shard by shard, without holding the model in memory. */
+slm2_status slm2_model_init_to_disk(const struct slm2_config *cfg, const char *dir, enum slm2_dtype dtype, uint64_t seed, struct slm2_err *err);
+
+enum slm2_plan { SLM2_KEEP_ALL, SLM2_RECOMPUTE, SLM2_INFER };
+
+/* Activations of batches up to max_tok tokens under a memory plan; sized once, no allocation later. */
+struct slm2_acts;
+/* dtype of activations: F32 or BF16.  max_logit_rows: rows of the head computed at once. */
+slm2_status slm2_acts_new(struct slm2_acts **a, const struct slm2_model *m, struct slm2_ctx *c, enum slm2_plan plan, enum slm2_dtype dtype, int max_tok, int max_logit_rows, struct slm2_err *err);
+size_t slm2_acts_bytes(const struct slm2_acts *a);
+void slm2_acts_free(struct slm2_acts *a);
+
+/* Key/value cache of an engine: k and v of each layer, [n_slot * n_ctx, kv_dim]; sequence slot s holds rows from s * n_ctx. */
+struct slm2_kv { struct slm2_mat *k, *v; /* [n_layer] */ int n_slot, n_ctx; struct slm2_arena mem; };
+slm2_status slm2_kv_init(struct slm2_kv *kv, const struct slm2_config *cfg, int n_slot, int n_ctx, enum slm2_dtype dtype, struct slm2_err *err);
+void slm2_kv_free(struct slm2_kv *kv);
+
+/* Runs the layers on the batch up to and with the final norm.  kv NULL: training form, keys are the batch's own rows.  With kv, slot[s] is
+ * the cache slot of sequence s and position[] continues what the slot holds.  Ids and positions must be in range (assert). */
+void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const int32_t *slot);
+/* After forward: fp32 logits of batch row `row` .. into logits[n, vocab_size]. */
+void slm2_model_logits(const struct slm2_model *m, struct slm2_acts *a, int row, int n, float *logits);
+/* After forward: lp[n_tok] = log p(target), 0 without target; argmax [n_tok] may be NULL (the greedy prediction; -1 for rows without target). Rows without target cost nothing. */
+void slm2_model_logprob(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, int32_t *argmax);
+/* After forward (not INFER): adds the gradients of -sum_r weight[r] lp[r] to the params' grads; lp[n_tok] may be NULL.  Rows of weight 0 still get their lp. */
+void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp);
+/* Floating-point operations of forward and backward per token (6 N of matrices + attention), for MFU. */
+double slm2_model_flops_per_token(const struct slm2_config *c, double mean_context);
+#endif
