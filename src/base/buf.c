@@ -59,7 +59,6 @@ void slm2_buf_printf(struct slm2_buf *b, const char *fmt, ...)
 void slm2_buf_clear(struct slm2_buf *b)
 {
     b->n = 0;
-    b->failed = false;
     if (b->v) b->v[0] = 0;
 }
 

@@ -51,7 +51,7 @@ slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...)
 {
     int code = errno;
     if (!err) return SLM2_EIO;
-    char what[sizeof err->msg], text[sizeof err->msg + 128], reason[128];
+    char what[sizeof err->msg], text[sizeof err->msg + 136], reason[128];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
