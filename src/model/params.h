@@ -40,4 +40,6 @@ slm2_status slm2_params_hf_views(const struct slm2_params *p, int from, const fl
 void slm2_hf_views_free(struct slm2_tensor *v, int n);
 /* Copies Hugging Face tensors of ts into flat fp32 (flat + p->at), every parameter required, shapes checked. */
 slm2_status slm2_params_hf_read(const struct slm2_params *p, const struct slm2_tensors *ts, float *flat, const char *what, struct slm2_err *err);
+/* One Hugging Face tensor of a parameter: checks its shape and, when to is not NULL, widens it to fp32. */
+slm2_status slm2_params_part_read(const struct slm2_param *p, const struct slm2_tensor *t, float *to, const char *what, struct slm2_err *err);
 #endif
