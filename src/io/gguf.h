@@ -76,7 +76,7 @@ void slm2_gguf_put_strn(struct slm2_gguf_writer *w, const char *key, const char 
 void slm2_gguf_put_strs(struct slm2_gguf_writer *w, const char *key, const char *const *s, const size_t *len, uint64_t n); /* len NULL: NUL-terminated */
 void slm2_gguf_put_i32s(struct slm2_gguf_writer *w, const char *key, const int32_t *v, uint64_t n);
 void slm2_gguf_put_f32s(struct slm2_gguf_writer *w, const char *key, const float *v, uint64_t n);
-void slm2_gguf_put_kv(struct slm2_gguf_writer *w, const struct slm2_gguf_kv *kv); /* a key of another file, as it is */
+void slm2_gguf_put_kv(struct slm2_gguf_writer *w, const struct slm2_gguf_kv *kv); /* a key of another file, as it is; general.alignment is left out */
 /* t is copied, its name too; data, or fill and user, are borrowed until save. */
 void slm2_gguf_add_tensor(struct slm2_gguf_writer *w, const struct slm2_tensor *t);
 slm2_status slm2_gguf_writer_save(struct slm2_gguf_writer *w, const char *path, struct slm2_err *err); /* streaming, whole or not at all */

@@ -34,7 +34,7 @@ struct slm2_tensor {
 struct slm2_tensors {
     struct slm2_tensor *v; /* [n] in the order of the file; names owned */
     int n;
-    int *by_name;          /* [n] indices into v, sorted by name */
+    const struct slm2_tensor **by_name; /* [n] into v, sorted by name */
     struct slm2_map *maps; /* [n_map] files that data points into */
     int n_map;
     json_t *metadata;      /* safetensors' __metadata__ (object of strings) or NULL */
