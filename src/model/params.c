@@ -79,6 +79,10 @@ slm2_status slm2_params_list(struct slm2_params *p, const struct slm2_config *c,
     p->v = calloc((size_t)SLM2_N_PARAM_KIND * (size_t)(c->n_layer + 1), sizeof *p->v);
     if (!p->v) return slm2_fail(err, SLM2_ENOMEM, "no memory for the parameter list");
     append(p, c, SLM2_P_EMBED, -1);
+    for (int k = 0; k < SLM2_N_PARAM_KIND; k++) {
+        bool in_layer = k >= SLM2_P_NORM1_W && k <= SLM2_P_DOWN_W && exists(shape[k].when, c);
+        p->slot[k] = in_layer ? p->n_per_layer++ : -1;
+    }
     for (int l = 0; l < c->n_layer; l++)
         for (int k = SLM2_P_NORM1_W; k <= SLM2_P_DOWN_W; k++) append(p, c, (enum slm2_param_kind)k, l);
     for (int k = SLM2_P_NORM_W; k <= SLM2_P_HEAD; k++) append(p, c, (enum slm2_param_kind)k, -1);
@@ -93,9 +97,9 @@ void slm2_params_list_free(struct slm2_params *p)
 
 struct slm2_param *slm2_params_get(const struct slm2_params *p, enum slm2_param_kind kind, int layer)
 {
-    for (int i = 0; i < p->n; i++)
-        if (p->v[i].kind == kind && p->v[i].layer == layer) return &p->v[i];
-    return NULL;
+    if (kind == SLM2_P_EMBED) return &p->v[0];
+    if (kind >= SLM2_P_NORM_W) return &p->v[p->n - (SLM2_N_PARAM_KIND - (int)kind)];
+    return p->slot[kind] < 0 ? NULL : &p->v[1 + layer * p->n_per_layer + p->slot[kind]];
 }
 
 /* Shape of one Hugging Face tensor of the parameter: a matrix, or a vector of n_col. */

@@ -23,6 +23,8 @@ struct slm2_params {
     int n;
     size_t n_elem;        /* parameters, without padding */
     size_t flat_elems;    /* with padding */
+    int n_per_layer;
+    int slot[SLM2_N_PARAM_KIND]; /* of a layer's kinds: place among the layer's parameters, -1 when the config has none */
 };
 /* The list for a config, without data. Order: embedding, layers, final norm, head. */
 slm2_status slm2_params_list(struct slm2_params *p, const struct slm2_config *c, struct slm2_err *err);
