@@ -1,0 +1,33 @@
+/* ckpt.h - checkpoints that are complete or not there.
+ *
+ * RUN/step-00000100/ is a Hugging Face model folder (config.json, model.safetensors, tokenizer files) with
+ *     optimizer/exp_avg.safetensors, exp_avg_sq.safetensors   state of the optimizer, Hugging Face names
+ *     optimizer/master.safetensors                            fp32 weights, when model.safetensors is BF16
+ *     state.json                                              step, seed, and what the stage adds: rows consumed, schedule, settings
+ *     MANIFEST.json                                           name, size and SHA-256 of every other file; written last
+ * It is written as step-00000100.tmp, every file fsynced, then renamed and RUN fsynced.  Whatever moment the power goes, the
+ * newest folder whose manifest holds is found; damaged ones are passed over with a warning. */
+#ifndef SLM2_TRAIN_CKPT_H
+#define SLM2_TRAIN_CKPT_H
+#include "base/json.h"
+#include "train/step.h"
+
+enum { SLM2_PATH_MAX = 4096 };
+
+/* Saves the trainer at step t->n_update.  tok NULL: no tokenizer files.  state: object with what the stage wants back; "step" and
+ * "seed" are added; borrowed.  Then removes all but the `keep` newest checkpoints (0: keep all).  path [SLM2_PATH_MAX], may be NULL,
+ * receives the folder. */
+slm2_status slm2_ckpt_save(const char *run_dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *path, struct slm2_err *err);
+
+/* path [SLM2_PATH_MAX] receives the newest complete checkpoint, "" when there is none. */
+slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err);
+/* Sizes of all files of the manifest, with hashes their bytes too. */
+slm2_status slm2_ckpt_verify(const char *ckpt_dir, bool hashes, struct slm2_err *err);
+/* state.json of a checkpoint; the caller's to json_decref. */
+slm2_status slm2_ckpt_state(const char *ckpt_dir, json_t **state, struct slm2_err *err);
+/* Weights, optimizer state and n_update into a trainer of the same config, precision and optimizer; hashes are verified. */
+slm2_status slm2_ckpt_load(const char *ckpt_dir, struct slm2_trainer *t, struct slm2_err *err);
+
+/* The folder as a finished model: weights (BF16 in mixed precision, else F32) and tokenizer files, no optimizer.  Written aside and renamed. */
+slm2_status slm2_ckpt_export(const char *dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err);
+#endif

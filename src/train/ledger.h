@@ -1,0 +1,47 @@
+/* ledger.h - the SQLite file of a run: what was asked, what was read, what happened at each step, what it cost.
+ *
+ * Tables:  run(key, value)                        stage, version, config, started, finished, host
+ *          data_file(path, source, sha256, bytes, tokens, documents, language, licence)
+ *          source(name, weight, planned, drawn)   tokens
+ *          metric(step, name, value)              tokens loss lr grad_norm clip tokens_s; valid_loss, valid_loss.NAME, ...
+ *          event(time, step, kind, text)          start resume stop signal cooldown checkpoint warning finish
+ *          figure(key, value, text)               summary of a stage: a number, or a text
+ *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read
+ * Put functions remember the first failure; commit and close report it.  Rows are durable after commit. */
+#ifndef SLM2_TRAIN_LEDGER_H
+#define SLM2_TRAIN_LEDGER_H
+#include "base/buf.h"
+
+struct slm2_ledger;
+
+/* Opens or creates path for writing and begins a session.  stage: "pretrain", "sft", ... */
+slm2_status slm2_ledger_open(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err);
+slm2_status slm2_ledger_open_read(struct slm2_ledger **l, const char *path, struct slm2_err *err); /* put functions must not be called */
+/* Writes the session's cost, commits, frees (whatever the result). NULL allowed. */
+slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err);
+/* Forgets metrics of steps above `step`: a resumed run records them again. */
+void slm2_ledger_rewind(struct slm2_ledger *l, int64_t step);
+
+void slm2_ledger_run(struct slm2_ledger *l, const char *key, const char *value);
+struct slm2_ledger_file { const char *path, *source, *sha256, *language, *licence; int64_t bytes, tokens, documents; };
+void slm2_ledger_file(struct slm2_ledger *l, const struct slm2_ledger_file *f);
+void slm2_ledger_source(struct slm2_ledger *l, const char *name, double weight, double planned, int64_t drawn);
+void slm2_ledger_metric(struct slm2_ledger *l, int64_t step, const char *name, double value);
+void slm2_ledger_event(struct slm2_ledger *l, int64_t step, const char *kind, const char *fmt, ...) SLM2_PRINTF(4, 5);
+void slm2_ledger_figure(struct slm2_ledger *l, const char *key, double value);
+void slm2_ledger_figure_text(struct slm2_ledger *l, const char *key, const char *text);
+slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err);
+
+struct slm2_ledger_cost { double wall_s, cpu_s, rapl_j; bool rapl; /* false: rapl_j is 0 and means nothing */ int n_session; };
+slm2_status slm2_ledger_cost(struct slm2_ledger *l, struct slm2_ledger_cost *out, struct slm2_err *err); /* all sessions, the running one included */
+
+/* ---- reading ------------------------------------------------------------------------------------------------------ */
+struct slm2_series { int64_t *step; double *value; int n; };
+slm2_status slm2_ledger_series(struct slm2_ledger *l, const char *name, struct slm2_series *out, struct slm2_err *err); /* by step; n 0 when there is none */
+void slm2_series_free(struct slm2_series *s);
+slm2_status slm2_ledger_get(struct slm2_ledger *l, const char *key, struct slm2_buf *out, struct slm2_err *err); /* of table run; nothing when absent */
+bool slm2_ledger_get_figure(struct slm2_ledger *l, const char *key, double *value); /* false when absent */
+/* Any query; row(user, n_col, text) for each row, text[i] NULL for SQL NULL. arg: bound to ?1, may be NULL. */
+typedef void slm2_ledger_row_fn(void *user, int n_col, const char *const *text);
+slm2_status slm2_ledger_query(struct slm2_ledger *l, const char *sql, const char *arg, slm2_ledger_row_fn *row, void *user, struct slm2_err *err);
+#endif

@@ -1,0 +1,70 @@
+/* step.h - the training step that all stages share: accumulate gradients over micro-batches, clip, update.
+ *
+ * A step is
+ *     slm2_trainer_begin(t);
+ *     for each micro-batch:  slm2_trainer_accumulate(t, &batch);
+ *     slm2_trainer_update(t, lr, &stats);
+ * Row weights carry the mean: weight[r] = 1 / (rows that count in the whole step), so that the loss of the step is
+ * sum -weight * log p and micro-batches simply add.  A stage whose weights depend on the log-probabilities (DPO) calls
+ * slm2_trainer_forward, sets batch.weight, then slm2_trainer_backward.
+ * Nothing allocates between begin and update; the same batches give the same bits for any number of threads. */
+#ifndef SLM2_TRAIN_STEP_H
+#define SLM2_TRAIN_STEP_H
+#include "model/model.h"
+
+enum slm2_optim_kind { SLM2_ADAMW, SLM2_RMSPROP };
+struct slm2_optim {
+    int kind;
+    float beta1, beta2;   /* AdamW */
+    float alpha;          /* RMSProp */
+    float eps;
+    float weight_decay;   /* AdamW; on matrices only */
+    float max_grad_norm;  /* clip = min(1, max_grad_norm / (norm + 1e-6)); 0: no clipping */
+};
+struct slm2_optim slm2_optim_adamw(void);   /* 0.9, 0.95, 1e-8, decay 0.1, clipping 1 */
+struct slm2_optim slm2_optim_rmsprop(void); /* 0.99, 1e-8, no clipping */
+
+struct slm2_trainer_opts {
+    const char *model_path;          /* checkpoint to start from; NULL: random from cfg and seed */
+    const struct slm2_config *cfg;   /* used when model_path is NULL */
+    uint64_t seed;
+    enum slm2_precision precision;
+    struct slm2_optim optim;
+    bool recompute;                  /* keep only layer inputs; the same bits, less memory */
+    int max_tok;                     /* tokens of the largest micro-batch */
+    int max_logit_rows;              /* rows of the head computed at once; 0: chosen from the vocabulary */
+    struct slm2_ctx_opts ctx;        /* backend, isa, threads */
+};
+struct slm2_trainer {
+    struct slm2_model *model;
+    struct slm2_ctx ctx;
+    struct slm2_acts *acts;
+    struct slm2_optim optim;
+    enum slm2_precision precision;
+    uint64_t seed;
+    int64_t n_update;        /* updates made so far; the bias correction of the next uses n_update + 1 */
+    float *exp_avg;          /* [params.flat_elems]; NULL for RMSProp */
+    float *exp_avg_sq;       /* [params.flat_elems] */
+    float *lp;               /* [max_tok] log p(target) of the last batch, 0 without target */
+    int32_t *argmax;         /* [max_tok] greedy predictions of the last slm2_trainer_evaluate, -1 without target */
+    int max_tok;
+    double loss;             /* sum of -weight * lp since begin */
+    struct slm2_arena mem;   /* exp_avg, exp_avg_sq, lp, argmax */
+};
+slm2_status slm2_trainer_new(struct slm2_trainer **t, const struct slm2_trainer_opts *o, struct slm2_err *err);
+void slm2_trainer_free(struct slm2_trainer *t);
+size_t slm2_trainer_bytes(const struct slm2_trainer *t); /* activations, weights, gradients and optimizer state */
+
+void slm2_trainer_begin(struct slm2_trainer *t);                                     /* gradients and loss to zero */
+void slm2_trainer_accumulate(struct slm2_trainer *t, const struct slm2_batch *b);    /* forward and backward; t->lp, t->loss */
+void slm2_trainer_forward(struct slm2_trainer *t, const struct slm2_batch *b);       /* t->lp only */
+void slm2_trainer_backward(struct slm2_trainer *t, const struct slm2_batch *b);      /* after forward of the same tokens; adds to t->loss */
+
+struct slm2_step_stats { double loss, grad_norm, clip, lr; };
+/* Norm, clipping, optimizer, refresh of the computed weights.  A loss or norm that is not finite changes nothing and is
+ * SLM2_EFORMAT with the step in the message. */
+slm2_status slm2_trainer_update(struct slm2_trainer *t, double lr, struct slm2_step_stats *stats, struct slm2_err *err);
+
+/* -sum weight * lp of the batch; no gradients.  t->lp and t->argmax hold each row's. */
+double slm2_trainer_evaluate(struct slm2_trainer *t, const struct slm2_batch *b);
+#endif
