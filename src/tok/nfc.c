@@ -15,7 +15,9 @@ static bool suspicious(int32_t c)
     if ((c >= 0x400 && c <= 0x482) || (c >= 0x1e00 && c <= 0x1eff) || (c >= 0x3041 && c <= 0x3096) || (c >= 0x30a1 && c <= 0x30fa) ||
         (c >= 0x4e00 && c <= 0x9fff) || (c >= 0xac00 && c <= 0xd7a3))
         return false;
-    if ((c >= 0x1160 && c <= 0x11ff)) return true; /* jamo vowels and final consonants combine backwards */
+    /* jamo vowels and final consonants combine backwards.  U+11A7 just before the finals does not, though utf8proc 2.8 takes it
+     * for one and drops it: as a character of its own it never stands behind a syllable in a stretch. */
+    if (c >= 0x1161 && c <= 0x11c2) return c <= 0x1175 || c >= 0x11a8;
     const utf8proc_property_t *p = utf8proc_get_property(c);
     if (p->combining_class || (p->category >= UTF8PROC_CATEGORY_MN && p->category <= UTF8PROC_CATEGORY_ME)) return true;
     if (p->decomp_seqindex == UINT16_MAX || p->decomp_type != 0) return false;
@@ -99,6 +101,7 @@ slm2_status slm2_nfc(const char *text, size_t n, struct slm2_buf *out, bool *cha
     while (i < n) {
         if (s[i] < 0xcc) { /* below U+0300, or not UTF-8: nothing to do, and 64-bit steps over ASCII */
             for (uint64_t w; n - i > 8 && (memcpy(&w, s + i, 8), (w & 0x8080808080808080u) == 0); i += 8) start = i + 7;
+            if (s[i] >= 0xcc) continue;
             int32_t c;
             size_t len = slm2_utf8_next(s + i, n - i, &c);
             start = c < 0 ? i + len : i;
