@@ -88,7 +88,7 @@ $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-c
 $(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
 endif
 # code that reads foreign bytes must not narrow numbers silently
-$(foreach f,reader file json conf,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
+$(foreach f,reader file lines json conf conf_show,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
 
 # embedded files (.incbin) are invisible to -MMD
 INCBIN_SRC := $(shell grep -ls incbin $(LIB_SRC) $(CLI_SRC) /dev/null)

@@ -4,7 +4,8 @@
  * slm2_conf_init: default "" unless given).  Lists are struct slm2_conf_list of sub-structs described by a sub-table.
  * Row names may have dots ("train.lr_peak"): in YAML that is key lr_peak of mapping train; on the command line
  * `--set train.lr_peak=1e-3`, or `--train.lr-peak 1e-3`; a name without dots, "top_k", is the option `--top-k`.  A row's alias
- * is a single-letter option (-t). */
+ * is a single-letter option (-t).  Lists are written on the command line as YAML, `--set 'sources=[{path: a.jsonl, weight: 2}]'`;
+ * one field of an existing item is `--set sources.0.weight=2`. */
 #ifndef SLM2_BASE_CONF_H
 #define SLM2_BASE_CONF_H
 #include "base/buf.h"
@@ -24,8 +25,8 @@ struct slm2_opt {
     const char *name;
     enum slm2_opt_type type;
     size_t offset;
-    double lo, hi;               /* numbers: closed range */
-    const char *def;             /* default as text; NULL: 0, false, "" or an empty list; "!" means required */
+    double lo, hi;               /* numbers: closed range; both 0: any finite number */
+    const char *def;             /* default as text (lists: YAML); NULL: 0, false, "" or an empty list; "!" means required */
     const char *help;
     const char *const *choices;  /* ENUM: names, NULL-terminated */
     const struct slm2_opt *sub;  /* LIST: rows of an item; a table ends with a row whose name is NULL */

@@ -63,7 +63,7 @@ static slm2_status cut_off(const struct slm2_lines *l, struct slm2_err *err)
 static slm2_status decode_gzip(struct slm2_lines *l, struct slm2_err *err)
 {
     if (!l->inside) {
-        if (l->in[l->in_at] == 0 && l->number + l->out_n > 0) {
+        if (l->in[l->in_at] == 0) { /* a file of this kind opens with the magic: some member came before */
             l->in_at++;
             return SLM2_OK;
         }
