@@ -120,6 +120,7 @@ int slm2_cli_parse(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
         slm2_conf_init(table, obj);
         st = slm2_conf_yaml(table, obj, pos[0], &err);
         if (st != SLM2_OK) return slm2_cli_fail(&err);
+        n = 0;
         st = slm2_conf_args(table, obj, argc, argv, pos, max_pos, &n, &help, &err);
     }
     if (st == SLM2_OK) st = slm2_conf_required(table, obj, &err);

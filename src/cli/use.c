@@ -1,0 +1,123 @@
+/* use.c - opens what a command needs to run a model, with the tokenizer that belongs to it. */
+#include "cli/use.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/cli.h"
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+    return n >= m && strcmp(s + n - m, tail) == 0;
+}
+
+/* The bundled vocabulary serves a model that brings none, when its ids fit. */
+static slm2_status open_bundled(struct slm2_use *u, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_tok_open(&u->tok, NULL, err));
+    if (slm2_tok_n_vocab(u->tok) <= slm2_model_vocab_size(u->model)) return SLM2_OK;
+    slm2_tok_free(u->tok);
+    u->tok = NULL;
+    return SLM2_OK;
+}
+
+static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
+{
+    if (o->tokenizer && *o->tokenizer) return slm2_tok_open(&u->tok, strcmp(o->tokenizer, "bundled") == 0 ? NULL : o->tokenizer, err);
+    if (ends_with(o->model, ".gguf")) {
+        struct slm2_err own;
+        if (slm2_tok_open(&u->tok, o->model, &own) == SLM2_OK) return SLM2_OK;
+        u->tok = NULL;
+        slm2_log(SLM2_DEBUG, "%s: no tokenizer in it: %s", o->model, own.msg);
+        return open_bundled(u, err);
+    }
+    char dir[4096], path[4096];
+    size_t n = strlen(o->model);
+    if (!slm2_path_is_dir(o->model)) /* a file: its folder */
+        while (n > 0 && o->model[n - 1] != '/') n--;
+    if (n >= sizeof dir) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", o->model);
+    memcpy(dir, n ? o->model : ".", n ? n : 1);
+    dir[n ? n : 1] = '\0';
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "tokenizer.json", err));
+    return slm2_path_exists(path) ? slm2_tok_open(&u->tok, path, err) : open_bundled(u, err);
+}
+
+slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
+{
+    *u = (struct slm2_use){0};
+    struct slm2_engine_opts eo = slm2_engine_opts_default();
+    eo.n_ctx = o->n_ctx;
+    if (o->n_batch) eo.n_batch = o->n_batch;
+    eo.n_threads = o->threads;
+    struct slm2_engine_setup setup = {.isa = slm2_cli_isa(), .kv_dtype = SLM2_F32};
+    if (o->kv && *o->kv) {
+        int t = slm2_dtype_from_name(o->kv);
+        if (t != SLM2_F32 && t != SLM2_BF16) return slm2_fail(err, SLM2_EUSAGE, "the cache type is \"%s\", want f32 or bf16", o->kv);
+        setup.kv_dtype = (enum slm2_dtype)t;
+    }
+    double start = slm2_now_s();
+    slm2_status st = slm2_model_open(&u->model, o->model, err);
+    if (!st) st = slm2_engine_new_setup(&u->engine, u->model, &eo, &setup, err);
+    u->load_s = slm2_now_s() - start;
+    if (!st && !o->no_tokenizer) st = open_tok(u, o, err);
+    if (!st && u->tok && slm2_tok_n_vocab(u->tok) > slm2_model_vocab_size(u->model))
+        slm2_log(SLM2_WARN, "the tokenizer knows %d ids, the model %d", slm2_tok_n_vocab(u->tok), slm2_model_vocab_size(u->model));
+    if (st) slm2_use_free(u);
+    return st;
+}
+
+void slm2_use_free(struct slm2_use *u)
+{
+    slm2_engine_free(u->engine);
+    slm2_model_free(u->model);
+    slm2_tok_free(u->tok);
+    *u = (struct slm2_use){0};
+}
+
+slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err)
+{
+    if (u->tok) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "%s: no tokenizer beside the model, and the bundled one has more ids than its %d; give --tokenizer, or --ids", model, slm2_model_vocab_size(u->model));
+}
+
+slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err)
+{
+    for (const char *s = text;;) {
+        s += strspn(s, " ,[]\t\r\n");
+        if (!*s) return SLM2_OK;
+        char *end;
+        errno = 0;
+        long v = strtol(s, &end, 10);
+        if (end == s || errno || v < 0 || v > INT32_MAX || (*end && !strchr(" ,[]\t\r\n", *end)))
+            return slm2_fail(err, SLM2_EUSAGE, "\"%.20s\" is not a token id; want numbers like \"1 2 3\"", s);
+        SLM2_TRY(slm2_ids_push(ids, (int32_t)v, err));
+        s = end;
+    }
+}
+
+json_t *slm2_use_ids_json(const int32_t *ids, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+json_t *slm2_use_text_json(const char *text, size_t n)
+{
+    struct slm2_buf clean = {0};
+    slm2_buf_puts(&clean, "");
+    for (size_t at = 0; at < n;) {
+        int32_t cp;
+        size_t len = slm2_utf8_next((const uint8_t *)text + at, n - at, &cp);
+        if (cp < 0) slm2_buf_puts(&clean, "\xef\xbf\xbd");
+        else slm2_buf_put(&clean, text + at, len);
+        at += len;
+    }
+    json_t *j = clean.failed ? NULL : json_stringn(clean.v ? clean.v : "", clean.n);
+    slm2_buf_free(&clean);
+    return j;
+}
