@@ -1,0 +1,342 @@
+/* cmd_tokenize.c - `slm2 tokenize` and `slm2 detokenize`: text to ids and back, plain or as JSON lines. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/cli.h"
+#include "tok/tok.h"
+
+#define MAX_TEXT ((size_t)1 << 29) /* bytes of one text: the tokenizer's own limit */
+
+struct tokenize_opts { char *vocab, *jsonl, *text; bool nfc, special, count, json; };
+
+static const struct slm2_opt tokenize_table[] = {
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, vocab), .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
+    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, jsonl), .help = "lines {\"text\", \"allowed_special\": \"all\"|\"none\", \"norm\": \"nfc\"|\"none\"} (- is stdin), a line {\"ids\"} each"},
+    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, text), .help = "text to encode, instead of a file"},
+    {.name = "nfc", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, nfc), .def = "true", .help = "normalise to NFC first, where the vocabulary does; --no-nfc: leave the text as it is"},
+    {.name = "special", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, special), .help = "special strings become their ids; without it they are ordinary text"},
+    {.name = "count", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, count), .help = "print the number of tokens only"},
+    {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, json), .help = "print {\"ids\": [...]} or {\"tokens\", \"bytes\"}"},
+    {.name = NULL}};
+
+static const struct slm2_cli_doc tokenize_doc = {
+    .usage = "tokenize [FILE] [--text TEXT] [--jsonl FILE]",
+    .about = "Prints the token ids of a file, of --text, or of standard input.",
+    .examples = "slm2 tokenize --text \"Hello, world\"\nslm2 tokenize --count book.txt",
+};
+
+static bool flush_out(struct slm2_buf *b)
+{
+    bool ok = !b->failed && fwrite(b->v ? b->v : "", 1, b->n, stdout) == b->n;
+    slm2_buf_clear(b);
+    return ok;
+}
+
+static void put_ids(struct slm2_buf *out, const struct slm2_ids *ids, const char *sep)
+{
+    char d[12];
+    for (size_t i = 0; i < ids->n; i++) {
+        char *p = d + sizeof d;
+        int32_t v = ids->v[i];
+        do *--p = (char)('0' + v % 10);
+        while (v /= 10);
+        if (i) slm2_buf_puts(out, sep);
+        slm2_buf_put(out, p, (size_t)(d + sizeof d - p));
+    }
+}
+
+/* all of a file, "-" or NULL: standard input */
+static slm2_status read_input(struct slm2_buf *b, const char *path, struct slm2_err *err)
+{
+    char chunk[65536];
+    if (path && strcmp(path, "-") != 0) return slm2_file_read(b, path, MAX_TEXT, err);
+    for (size_t n; (n = fread(chunk, 1, sizeof chunk, stdin)) > 0;) {
+        if (b->n + n > MAX_TEXT) return slm2_fail(err, SLM2_ELIMIT, "standard input: more than %zu bytes; use --jsonl with one text a line", MAX_TEXT);
+        slm2_buf_put(b, chunk, n);
+    }
+    if (ferror(stdin)) return slm2_fail_errno(err, "standard input");
+    return slm2_buf_check(b, err);
+}
+
+/* one line {"text": ...}: its ids are appended */
+static slm2_status encode_line(const struct slm2_tok *tok, const struct tokenize_opts *o, const json_t *j, const char *where, struct slm2_ids *ids, struct slm2_err *err)
+{
+    const json_t *text = json_object_get(j, "text"), *special = json_object_get(j, "allowed_special"), *norm = json_object_get(j, "norm");
+    int flags = (o->special ? SLM2_TOK_SPECIAL : 0) | (o->nfc ? slm2_tok_flags_default(tok) : 0);
+    if (!json_is_string(text)) return slm2_fail(err, SLM2_EFORMAT, "%s: no string \"text\"", where);
+    if (special) {
+        const char *s = json_string_value(special);
+        if (!s || (strcmp(s, "all") != 0 && strcmp(s, "none") != 0)) return slm2_fail(err, SLM2_EFORMAT, "%s: allowed_special: want \"all\" or \"none\"", where);
+        flags = (flags & ~SLM2_TOK_SPECIAL) | (strcmp(s, "all") == 0 ? SLM2_TOK_SPECIAL : 0);
+    }
+    if (norm) {
+        const char *s = json_string_value(norm);
+        if (!s || (strcmp(s, "nfc") != 0 && strcmp(s, "none") != 0)) return slm2_fail(err, SLM2_EFORMAT, "%s: norm: want \"nfc\" or \"none\"", where);
+        flags = (flags & ~SLM2_TOK_NFC) | (strcmp(s, "nfc") == 0 ? SLM2_TOK_NFC : 0);
+    }
+    return slm2_tok_encode(tok, json_string_value(text), json_string_length(text), flags, ids, err);
+}
+
+/* The lines of a file or of standard input, with their number for messages. */
+struct line_in { struct slm2_lines *l; const char *name; char *own; size_t cap; uint64_t number; };
+
+static slm2_status line_open(struct line_in *in, const char *path, struct slm2_err *err)
+{
+    *in = (struct line_in){.name = strcmp(path, "-") == 0 ? "stdin" : path};
+    return strcmp(path, "-") == 0 ? SLM2_OK : slm2_lines_open(&in->l, path, err);
+}
+
+/* *line NULL at the end */
+static slm2_status line_next(struct line_in *in, const char **line, size_t *n, struct slm2_err *err)
+{
+    in->number++;
+    if (in->l) return slm2_lines_next(in->l, line, n, err);
+    ssize_t got = getline(&in->own, &in->cap, stdin);
+    *line = got < 0 ? NULL : in->own;
+    *n = got < 0 ? 0 : (size_t)got - (in->own[got - 1] == '\n');
+    return got < 0 && ferror(stdin) ? slm2_fail_errno(err, "standard input") : SLM2_OK;
+}
+
+static void line_close(struct line_in *in)
+{
+    slm2_lines_close(in->l);
+    free(in->own);
+}
+
+static int tokenize_lines(const struct slm2_tok *tok, const struct tokenize_opts *o)
+{
+    struct line_in in;
+    struct slm2_err err = {0};
+    struct slm2_ids ids = {0};
+    struct slm2_buf out = {0};
+    const char *line = "";
+    char where[1100];
+    size_t n = 0, total = 0;
+    slm2_status st = line_open(&in, o->jsonl, &err);
+    while (st == SLM2_OK) {
+        json_t *j = NULL;
+        st = line_next(&in, &line, &n, &err);
+        if (st != SLM2_OK || !line) break;
+        snprintf(where, sizeof where, "%.1000s:%llu", in.name, (unsigned long long)in.number);
+        ids.n = 0;
+        st = slm2_json_parse(&j, line, n, where, &err);
+        if (st == SLM2_OK) st = encode_line(tok, o, j, where, &ids, &err);
+        json_decref(j);
+        if (st != SLM2_OK) break;
+        total += ids.n;
+        if (o->count) continue;
+        slm2_buf_puts(&out, "{\"ids\":[");
+        put_ids(&out, &ids, ",");
+        slm2_buf_puts(&out, "]}\n");
+        if (out.n > 1 << 16 && !flush_out(&out)) st = slm2_fail_errno(&err, "standard output");
+    }
+    if (st == SLM2_OK && o->count) slm2_buf_printf(&out, o->json ? "{\"tokens\":%zu}\n" : "%zu\n", total);
+    if ((!flush_out(&out) || fflush(stdout)) && st == SLM2_OK) st = slm2_fail_errno(&err, "standard output");
+    line_close(&in);
+    slm2_ids_free(&ids);
+    slm2_buf_free(&out);
+    return st == SLM2_OK ? 0 : slm2_cli_fail(&err);
+}
+
+static int tokenize_text(const struct slm2_tok *tok, const struct tokenize_opts *o, const char *path)
+{
+    struct slm2_err err = {0};
+    struct slm2_ids ids = {0};
+    struct slm2_buf in = {0}, out = {0};
+    slm2_status st = SLM2_OK;
+    if (*o->text)
+        slm2_buf_puts(&in, o->text);
+    else
+        st = read_input(&in, path, &err);
+    if (st == SLM2_OK) st = slm2_buf_check(&in, &err);
+    int flags = (o->special ? SLM2_TOK_SPECIAL : 0) | (o->nfc ? slm2_tok_flags_default(tok) : 0);
+    if (st == SLM2_OK) st = slm2_tok_encode(tok, in.v ? in.v : "", in.n, flags, &ids, &err);
+    if (st == SLM2_OK) {
+        if (o->count) {
+            slm2_buf_printf(&out, o->json ? "{\"tokens\":%zu,\"bytes\":%zu}\n" : "%zu\n", ids.n, in.n);
+        } else {
+            slm2_buf_puts(&out, o->json ? "{\"ids\":[" : "");
+            put_ids(&out, &ids, o->json ? "," : " ");
+            slm2_buf_puts(&out, o->json ? "]}\n" : "\n");
+        }
+        if (!flush_out(&out) || fflush(stdout)) st = slm2_fail_errno(&err, "standard output");
+    }
+    slm2_ids_free(&ids);
+    slm2_buf_free(&in);
+    slm2_buf_free(&out);
+    return st == SLM2_OK ? 0 : slm2_cli_fail(&err);
+}
+
+int slm2_cmd_tokenize(int argc, char **argv)
+{
+    struct tokenize_opts o;
+    struct slm2_tok *tok = NULL;
+    struct slm2_err err = {0};
+    const char *pos[1] = {NULL};
+    int n_pos = 0, rc = slm2_cli_parse(&tokenize_doc, tokenize_table, &o, argc, argv, pos, 1, &n_pos);
+    if (rc >= 0) goto done;
+    if ((*o.jsonl != 0) + (*o.text != 0) + (n_pos > 0) > 1) {
+        rc = slm2_cli_usage("tokenize: FILE, --text and --jsonl exclude one another");
+        goto done;
+    }
+    if (slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err) != SLM2_OK)
+        rc = slm2_cli_fail(&err);
+    else
+        rc = *o.jsonl ? tokenize_lines(tok, &o) : tokenize_text(tok, &o, n_pos ? pos[0] : NULL);
+done:
+    slm2_tok_free(tok);
+    slm2_conf_free(tokenize_table, &o);
+    return rc;
+}
+
+/* ---- detokenize --------------------------------------------------------------------------------------------------- */
+struct detokenize_opts { char *vocab, *jsonl; bool skip_special, json; };
+
+static const struct slm2_opt detokenize_table[] = {
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, vocab), .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
+    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, jsonl), .help = "lines {\"ids\": [...]} (- is stdin), a line {\"text\"} each"},
+    {.name = "skip_special", .type = SLM2_OPT_BOOL, .offset = offsetof(struct detokenize_opts, skip_special), .help = "special tokens give no text"},
+    {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct detokenize_opts, json), .help = "print {\"text\"}; bytes that are not UTF-8 become U+FFFD there"},
+    {.name = NULL}};
+
+static const struct slm2_cli_doc detokenize_doc = {
+    .usage = "detokenize [ID...] [--jsonl FILE]",
+    .about = "Prints the exact bytes of token ids: given as arguments, or on standard input separated by anything that is not a digit.",
+    .examples = "slm2 detokenize 9906 11 1917\nslm2 tokenize book.txt | slm2 detokenize",
+};
+
+/* the decimal numbers of s[0..n) */
+static slm2_status parse_ids(const char *s, size_t n, struct slm2_ids *ids, struct slm2_err *err)
+{
+    for (size_t i = 0; i < n;) {
+        if (s[i] == '-') return slm2_fail(err, SLM2_EUSAGE, "detokenize: ids are not negative");
+        if (s[i] < '0' || s[i] > '9') {
+            i++;
+            continue;
+        }
+        int64_t v = 0;
+        for (; i < n && s[i] >= '0' && s[i] <= '9'; i++)
+            if ((v = v * 10 + (s[i] - '0')) > INT32_MAX) return slm2_fail(err, SLM2_EUSAGE, "detokenize: an id over %d", INT32_MAX);
+        SLM2_TRY(slm2_ids_push(ids, (int32_t)v, err));
+    }
+    return SLM2_OK;
+}
+
+static slm2_status decode(const struct slm2_tok *tok, const struct detokenize_opts *o, struct slm2_ids *ids, struct slm2_buf *out, struct slm2_err *err)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < ids->n; i++)
+        if (!o->skip_special || !slm2_tok_is_special(tok, ids->v[i])) ids->v[k++] = ids->v[i];
+    ids->n = k;
+    return slm2_tok_decode(tok, ids->v, ids->n, out, err);
+}
+
+/* {"text": s} and a line break; bytes that are not UTF-8 become U+FFFD */
+static void put_text(struct slm2_buf *out, const struct slm2_buf *s)
+{
+    slm2_buf_puts(out, "{\"text\":\"");
+    for (size_t i = 0, len; i < s->n; i += len) {
+        int32_t cp;
+        len = slm2_utf8_next((const uint8_t *)s->v + i, s->n - i, &cp);
+        if (cp < 0)
+            slm2_buf_puts(out, "\xef\xbf\xbd");
+        else if (cp < 0x20)
+            slm2_buf_printf(out, "\\u%04x", (unsigned)cp);
+        else if (cp == '"' || cp == '\\')
+            slm2_buf_printf(out, "\\%c", (int)cp);
+        else
+            slm2_buf_put(out, s->v + i, len);
+    }
+    slm2_buf_puts(out, "\"}\n");
+}
+
+static slm2_status ids_of_line(const char *line, size_t n, const char *where, struct slm2_ids *ids, struct slm2_err *err)
+{
+    json_t *j = NULL;
+    SLM2_TRY(slm2_json_parse(&j, line, n, where, err));
+    const json_t *list = json_object_get(j, "ids");
+    slm2_status st = json_is_array(list) ? SLM2_OK : slm2_fail(err, SLM2_EFORMAT, "%s: no array \"ids\"", where);
+    for (size_t i = 0; i < json_array_size(list) && st == SLM2_OK; i++) {
+        const json_t *v = json_array_get(list, i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX)
+            st = slm2_fail(err, SLM2_EFORMAT, "%s: ids[%zu]: want a token id", where, i);
+        else
+            st = slm2_ids_push(ids, (int32_t)json_integer_value(v), err);
+    }
+    json_decref(j);
+    return st;
+}
+
+static slm2_status detokenize_lines(const struct slm2_tok *tok, const struct detokenize_opts *o, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct line_in in;
+    struct slm2_ids ids = {0};
+    struct slm2_buf bytes = {0};
+    const char *line = "";
+    char where[1100];
+    size_t n = 0;
+    slm2_status st = line_open(&in, o->jsonl, err);
+    while (st == SLM2_OK) {
+        st = line_next(&in, &line, &n, err);
+        if (st != SLM2_OK || !line) break;
+        snprintf(where, sizeof where, "%.1000s:%llu", in.name, (unsigned long long)in.number);
+        ids.n = 0;
+        slm2_buf_clear(&bytes);
+        st = ids_of_line(line, n, where, &ids, err);
+        if (st == SLM2_OK) st = decode(tok, o, &ids, &bytes, err);
+        if (st != SLM2_OK) break;
+        put_text(out, &bytes);
+        if (out->n > 1 << 16 && !flush_out(out)) st = slm2_fail_errno(err, "standard output");
+    }
+    line_close(&in);
+    slm2_ids_free(&ids);
+    slm2_buf_free(&bytes);
+    return st;
+}
+
+static slm2_status detokenize_ids(const struct slm2_tok *tok, const struct detokenize_opts *o, const char **pos, int n_pos, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct slm2_ids ids = {0};
+    struct slm2_buf in = {0}, bytes = {0};
+    slm2_status st = SLM2_OK;
+    for (int i = 0; i < n_pos && st == SLM2_OK; i++) st = parse_ids(pos[i], strlen(pos[i]), &ids, err);
+    if (n_pos == 0) {
+        st = read_input(&in, NULL, err);
+        if (st == SLM2_OK) st = parse_ids(in.v ? in.v : "", in.n, &ids, err);
+    }
+    if (st == SLM2_OK) st = decode(tok, o, &ids, o->json ? &bytes : out, err);
+    if (st == SLM2_OK && o->json) put_text(out, &bytes);
+    slm2_ids_free(&ids);
+    slm2_buf_free(&in);
+    slm2_buf_free(&bytes);
+    return st;
+}
+
+int slm2_cmd_detokenize(int argc, char **argv)
+{
+    enum { MAX_IDS = 65536 };
+    struct detokenize_opts o;
+    struct slm2_tok *tok = NULL;
+    struct slm2_err err = {0};
+    struct slm2_buf out = {0};
+    const char **pos = malloc(MAX_IDS * sizeof *pos);
+    int n_pos = 0, rc = slm2_cli_parse(&detokenize_doc, detokenize_table, &o, argc, argv, pos, pos ? MAX_IDS : 0, &n_pos);
+    if (rc >= 0) goto done;
+    if (n_pos && *o.jsonl) {
+        rc = slm2_cli_usage("detokenize: ids and --jsonl exclude each other");
+        goto done;
+    }
+    slm2_status st = slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err);
+    if (st == SLM2_OK) st = *o.jsonl ? detokenize_lines(tok, &o, &out, &err) : detokenize_ids(tok, &o, pos, n_pos, &out, &err);
+    if ((!flush_out(&out) || fflush(stdout)) && st == SLM2_OK) st = slm2_fail_errno(&err, "standard output");
+    rc = st == SLM2_OK ? 0 : slm2_cli_fail(&err);
+done:
+    slm2_tok_free(tok);
+    slm2_buf_free(&out);
+    slm2_conf_free(detokenize_table, &o);
+    free(pos);
+    return rc;
+}
