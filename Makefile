@@ -46,6 +46,8 @@ LINK_cov      = --coverage
 ALL_CFLAGS    = -std=gnu17 $(CFLAGS) $(WARN) -fopenmp -ffp-contract=off -Iinclude -Isrc -I. -Wa,-I. $(FUZZ_FLAGS)
 ALL_LDFLAGS   = -fopenmp $(LINK_$(MODE)) $(FUZZ_FLAGS) $(LDFLAGS)
 LIBS          = $(PKG_LIBS) -lm
+Q             = $(if $(filter 1,$(V)),,@)
+say           = $(if $(Q),@echo "  $(1)",@:)
 
 LIB_SRC   := $(filter-out src/cli/%,$(wildcard src/*/*.c))
 CLI_SRC   := $(wildcard src/cli/*.c)
@@ -75,12 +77,13 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  MODE=release|debug|asan|cov   what to build ($(BUILD_release)/, $(BUILD_debug)/, $(BUILD_asan)/, $(BUILD_cov)/)"
-	@echo "  CC=clang  CFLAGS=...  WERROR=1  BUILD=dir  PREFIX=$(PREFIX)  DESTDIR=  DEMO_ARGS='-t 2'"
+	@echo "  CC=clang  CFLAGS=...  WERROR=1  V=1  BUILD=dir  PREFIX=$(PREFIX)  DESTDIR=  DEMO_ARGS='-t 2'"
 
 # ---- compile and link -----------------------------------------------------------------------------------------------
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(FILE_FLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC   $<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(FILE_FLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
 
 # each instruction set lives in one file and is chosen at run time: everything else stays at the baseline of the processor
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
@@ -100,17 +103,20 @@ $(LIB): $(LIB_OBJ)
 	$(AR) rcs $@ $(LIB_OBJ)
 
 $(BUILD)/slm2: $(CLI_OBJ) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $(CLI_OBJ) $(LIB) $(LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(CLI_OBJ) $(LIB) $(LIBS)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
 
 # with FUZZER=1 libFuzzer drives the targets, else fuzz/replay.c runs saved inputs and their mutations
 REPLAY := $(if $(FUZZER),,$(BUILD)/obj/fuzz/replay.o)
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(REPLAY) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $(if $(FUZZER),-fsanitize=fuzzer) -o $@ $< $(REPLAY) $(LIB) $(LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(if $(FUZZER),-fsanitize=fuzzer) -o $@ $< $(REPLAY) $(LIB) $(LIBS)
 
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/obj/%.d) $(FUZZ_SRC:%.c=$(BUILD)/obj/%.d) $(BUILD)/obj/fuzz/replay.d
