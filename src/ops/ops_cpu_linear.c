@@ -1,6 +1,6 @@
 /* ops_cpu_linear.c - y = x w^T + b and its gradients on kernels and threads.
  *
- * Outputs are cut into tiles; a tile is summed whole by one thread.  gemm_nt and dot_w give each output the bits of dot(), gemm_nn
+ * Outputs are cut into tiles; a tile is summed whole by one thread.  gemm_nt and gemv_w give each output the bits of dot(), gemm_nn
  * one chain in ascending order: so neither the tile nor the number of threads shows in the result, and one row alone gives what
  * it gives among many.  What is not F32 becomes F32 panels in scratch, sized for the second cache. */
 #include <assert.h>
@@ -9,7 +9,7 @@
 #include "ops/ops_cpu.h"
 
 enum {
-    FEW_ROWS = 4,           /* up to here each row of w is read where it lies, by dot_w */
+    FEW_ROWS = 4,           /* up to here w is read where it lies, by gemv_w */
     GEMV_COLS = 32,         /* outputs of one piece of that */
     W_FLOATS = 128 * 1024,  /* a panel of w rows */
     X_FLOATS = 64 * 1024,   /* a panel of x rows */
@@ -56,17 +56,14 @@ static void add_bias(float *y, size_t ld, int n_row, int n_col, const float *bia
     }
 }
 
-/* Columns [o0, o0 + n) of y for a few rows: each row of w is read once from memory, whatever its type. */
+/* Columns [o0, o0 + n) of y for a few rows: w is read from memory once, as it lies. */
 static void linear_few(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_mat *x, const struct slm2_mat *w, const float *bias, int o0, int n,
                        float *tmp)
 {
-    size_t n_in = (size_t)w->n_col;
-    const float *row[FEW_ROWS];
     float out[FEW_ROWS][GEMV_COLS];
-    for (int r = 0; r < x->n_row; r++) row[r] = slm2_cpu_load(c, x, r, 0, w->n_col, tmp + (size_t)r * n_in);
-    for (int o = 0; o < n; o++) {
-        const void *wo = slm2_cpu_at(w, o0 + o, 0);
-        for (int r = 0; r < x->n_row; r++) out[r][o] = c->k->dot_w[w->dtype](row[r], wo, n_in);
+    for (int r = 0; r < x->n_row; r++) {
+        const float *row = slm2_cpu_load(c, x, r, 0, w->n_col, tmp);
+        c->k->gemv_w[w->dtype](out[r], row, slm2_cpu_at(w, o0, 0), slm2_mat_row_bytes(w), (size_t)n, (size_t)w->n_col);
     }
     if (bias) add_bias(&out[0][0], GEMV_COLS, x->n_row, n, bias + o0);
     for (int r = 0; r < x->n_row; r++) c->k->from_f32[y->dtype](slm2_cpu_at(y, r, o0), out[r], (size_t)n);
@@ -96,7 +93,7 @@ void slm2_cpu_linear(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_m
     int n_out = w->n_row, n_row = x->n_row;
     if (n_row == 0 || n_out == 0) return;
     if (n_row <= FEW_ROWS) {
-        assert((size_t)n_row * (size_t)w->n_col <= c->scratch_floats);
+        assert((size_t)w->n_col <= c->scratch_floats);
         int n_piece = div_up(n_out, GEMV_COLS);
 #pragma omp parallel for schedule(static) num_threads(c->n_threads)
         for (int i = 0; i < n_piece; i++) {
