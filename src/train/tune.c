@@ -1,0 +1,208 @@
+/* tune.c - the run that the fine-tuning stages share. */
+#include "train/tune.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "tok/chat.h"
+
+const char *const slm2_tune_precisions[] = {"fp32", "bf16", NULL}; /* as enum slm2_precision */
+const char *const slm2_tune_optims[] = {"adamw", "rmsprop", NULL}; /* as enum slm2_optim_kind */
+
+slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_conf_yaml(table, obj, args->config, err));
+    for (int i = 0; i < args->n_sets; i++) SLM2_TRY(slm2_conf_set(table, obj, args->sets[i], err));
+    if (args->threads > 0) {
+        char set[40];
+        snprintf(set, sizeof set, "threads=%d", args->threads);
+        SLM2_TRY(slm2_conf_set(table, obj, set, err));
+    }
+    SLM2_TRY(slm2_conf_required(table, obj, err));
+    slm2_conf_dump(table, obj, dump);
+    return slm2_buf_check(dump, err);
+}
+
+double slm2_stage_figure(const struct slm2_stage_result *r, const char *name)
+{
+    for (int i = 0; i < r->n_figure; i++)
+        if (!strcmp(r->figure[i].name, name)) return r->figure[i].value;
+    return (double)NAN;
+}
+
+static void set_figure(struct slm2_stage_result *r, const char *prefix, const char *name, double value, bool keep_first)
+{
+    char full[40];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    for (int i = 0; i < r->n_figure; i++)
+        if (!strcmp(r->figure[i].name, full)) {
+            if (!keep_first) r->figure[i].value = value;
+            return;
+        }
+    if (r->n_figure == SLM2_STAGE_MAX_FIGURES) return;
+    snprintf(r->figure[r->n_figure].name, sizeof r->figure[0].name, "%s", full);
+    r->figure[r->n_figure++].value = value;
+}
+
+void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value)
+{
+    slm2_ledger_metric(tune->ledger, tune->step, name, value);
+    set_figure(tune->result, "", name, value, false);
+    set_figure(tune->result, "start.", name, value, true);
+}
+
+/* The model folder's own vocabulary when it has one. */
+static slm2_status open_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    if (o->vocab[0]) return slm2_tok_open(tok, o->vocab, err);
+    SLM2_TRY(slm2_path_join(path, sizeof path, o->model, "tokenizer.json", err));
+    return slm2_tok_open(tok, slm2_path_exists(path) ? path : NULL, err);
+}
+
+slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    memset(tune, 0, sizeof *tune);
+    memset(result, 0, sizeof *result);
+    tune->o = o;
+    tune->args = args;
+    tune->result = result;
+    if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
+        return slm2_fail(err, SLM2_EUSAGE, "chat_template \"%s\": want zephyr or chatml", o->chat);
+    SLM2_TRY(slm2_dir_make(o->run, err));
+    SLM2_TRY(slm2_path_join(path, sizeof path, o->run, "run.sqlite", err));
+    SLM2_TRY(slm2_ledger_open(&tune->ledger, path, stage, err));
+    slm2_ledger_run(tune->ledger, "config", config_dump);
+    slm2_ledger_run(tune->ledger, "model", o->model);
+    SLM2_TRY(open_tok(&tune->tok, o, err));
+    struct slm2_trainer_opts to = {.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
+                                   .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
+    SLM2_TRY(slm2_trainer_new(&tune->t, &to, err));
+    if (slm2_tok_n_vocab(tune->tok) > tune->t->model->cfg.vocab_size)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d", o->model, tune->t->model->cfg.vocab_size, slm2_tok_n_vocab(tune->tok));
+    SLM2_TRY(slm2_batch_init(&tune->batch, o->max_tok, o->max_tok, err));
+    return slm2_ledger_commit(tune->ledger, err);
+}
+
+slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err)
+{
+    slm2_status closed = slm2_ledger_close(tune->ledger, st == SLM2_OK ? err : NULL);
+    slm2_batch_free(&tune->batch);
+    slm2_trainer_free(tune->t);
+    slm2_tok_free(tune->tok);
+    memset(tune, 0, sizeof *tune);
+    return st != SLM2_OK ? st : closed;
+}
+
+/* The items of update `step`: a window of epochs laid end to end, each epoch in its own seeded order. */
+struct order {
+    uint32_t *perm, *items;
+    int64_t epoch; /* whose order perm holds, -1: none */
+};
+
+static void items_of(struct order *o, const struct slm2_tune_opts *opts, int n_item, int64_t step, int n)
+{
+    for (int i = 0; i < n; i++) {
+        int64_t at = step * opts->batch + i, epoch = at / n_item;
+        if (epoch != o->epoch) {
+            slm2_rng_permute((uint64_t)opts->seed, SLM2_RNG_SHUFFLE, (uint64_t)epoch, o->perm, (uint32_t)n_item);
+            o->epoch = epoch;
+        }
+        o->items[i] = o->perm[at % n_item];
+    }
+}
+
+static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
+{
+    json_t *state = json_pack("{s:s, s:I}", "stage", stage->name, "n_item", (json_int_t)stage->n_item);
+    if (!state) return slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
+    slm2_status st = slm2_ckpt_save(tune->o->run, tune->t, tune->tok, state, (int)tune->o->keep, NULL, err);
+    json_decref(state);
+    if (st == SLM2_OK) slm2_ledger_event(tune->ledger, tune->step, "checkpoint", "step %lld", (long long)tune->step);
+    return st == SLM2_OK ? slm2_ledger_commit(tune->ledger, err) : st;
+}
+
+static slm2_status resume(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    json_t *state = NULL;
+    int64_t n_item;
+    SLM2_TRY(slm2_ckpt_find(tune->o->run, path, err));
+    if (!path[0]) return SLM2_OK;
+    SLM2_TRY(slm2_ckpt_state(path, &state, err));
+    slm2_status st = slm2_json_get_int(state, "n_item", path, 0, INT32_MAX, &n_item, err);
+    json_decref(state);
+    if (st != SLM2_OK) return st;
+    if (n_item != stage->n_item) return slm2_fail(err, SLM2_EUSAGE, "%s: saved with %lld items, the data now has %d; use another run folder", path, (long long)n_item, stage->n_item);
+    SLM2_TRY(slm2_ckpt_load(path, tune->t, err));
+    tune->step = tune->t->n_update;
+    slm2_ledger_rewind(tune->ledger, tune->step);
+    slm2_ledger_event(tune->ledger, tune->step, "resume", "%s", path);
+    slm2_log(SLM2_INFO, "%s: resumed at step %lld from %s", stage->name, (long long)tune->step, path);
+    return SLM2_OK;
+}
+
+static slm2_status train(struct slm2_tune *tune, const struct slm2_tune_stage *stage, const struct slm2_schedule *sch, struct order *order, struct slm2_err *err)
+{
+    const struct slm2_tune_opts *o = tune->o;
+    double began = slm2_now_s();
+    int64_t first = tune->step, total = (int64_t)stage->n_item * o->epochs;
+    for (; tune->step < sch->n_step; ) {
+        if (tune->args->stop && *tune->args->stop) {
+            slm2_progress_end();
+            SLM2_TRY(save(tune, stage, err));
+            return slm2_fail(err, SLM2_ESTOP, "stopped at step %lld of %lld; run the same command again to go on", (long long)tune->step, (long long)sch->n_step);
+        }
+        int n = (int)(total - tune->step * o->batch < o->batch ? total - tune->step * o->batch : o->batch);
+        struct slm2_step_stats stats;
+        items_of(order, o, stage->n_item, tune->step, n);
+        slm2_trainer_begin(tune->t);
+        SLM2_TRY(stage->step(stage->user, tune, order->items, n, err));
+        tune->t->loss = tune->loss;
+        SLM2_TRY(slm2_trainer_update(tune->t, slm2_schedule_lr(sch, tune->step), &stats, err));
+        tune->step++;
+        slm2_ledger_metric(tune->ledger, tune->step, "loss", tune->loss);
+        slm2_ledger_metric(tune->ledger, tune->step, "lr", stats.lr);
+        slm2_ledger_metric(tune->ledger, tune->step, "grad_norm", stats.grad_norm);
+        double eta = (slm2_now_s() - began) / (double)(tune->step - first) * (double)(sch->n_step - tune->step);
+        slm2_progress(stage->name, (double)tune->step / (double)sch->n_step, "loss %.4f  lr %.2e  norm %.2f  ETA %d:%02d", tune->loss, stats.lr, stats.grad_norm, (int)eta / 60, (int)eta % 60);
+        if (o->valid_every && tune->step % o->valid_every == 0 && tune->step < sch->n_step) SLM2_TRY(stage->validate(stage->user, tune, err));
+        if (o->checkpoint_every && tune->step % o->checkpoint_every == 0) SLM2_TRY(save(tune, stage, err));
+    }
+    return SLM2_OK;
+}
+
+slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
+{
+    const struct slm2_tune_opts *o = tune->o;
+    double began = slm2_now_s();
+    if (stage->n_item < 1) return slm2_fail(err, SLM2_EFORMAT, "%s: the data holds nothing to learn from", stage->name);
+    int64_t n_step = ((int64_t)stage->n_item * o->epochs + o->batch - 1) / o->batch;
+    int64_t warmup = o->warmup_steps > 0 ? o->warmup_steps : (int64_t)ceil(o->warmup_ratio * (double)n_step);
+    struct slm2_schedule sch = {.kind = o->schedule, .lr_peak = o->lr_peak, .lr_min = o->lr_min, .n_step = n_step, .n_warmup = warmup < n_step ? warmup : n_step, .cooldown_start = -1};
+    struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
+    slm2_status st = order.perm && order.items ? slm2_schedule_check(&sch, stage->name, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
+    if (st == SLM2_OK) st = resume(tune, stage, err);
+    if (st == SLM2_OK && tune->step == 0) st = stage->validate(stage->user, tune, err);
+    if (st == SLM2_OK) st = train(tune, stage, &sch, &order, err);
+    if (st == SLM2_OK) st = stage->validate(stage->user, tune, err);
+    slm2_progress_end();
+    if (st == SLM2_OK) st = slm2_path_join(tune->result->final_dir, sizeof tune->result->final_dir, o->run, "final", err);
+    if (st == SLM2_OK) st = slm2_ckpt_export(tune->result->final_dir, tune->t, tune->tok, slm2_chat_jinja(!strcmp(o->chat, "chatml") ? SLM2_CHAT_CHATML : SLM2_CHAT_ZEPHYR), err);
+    if (st == SLM2_OK) {
+        tune->result->n_step = n_step;
+        tune->result->wall_s = slm2_now_s() - began;
+        for (int i = 0; i < tune->result->n_figure; i++) slm2_ledger_figure(tune->ledger, tune->result->figure[i].name, tune->result->figure[i].value);
+        slm2_ledger_event(tune->ledger, tune->step, "finish", "%lld updates", (long long)n_step);
+        st = slm2_ledger_commit(tune->ledger, err);
+    }
+    free(order.perm);
+    free(order.items);
+    return st;
+}
