@@ -24,8 +24,8 @@
 #ifndef COUNTS
 #define COUNTS 1
 #endif
-static bool counting;
-static int n_alloc;
+static volatile bool counting; /* volatile: compilers believe that malloc touches no variable */
+static volatile int n_alloc;
 #if COUNTS
 extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t m);

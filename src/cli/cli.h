@@ -2,7 +2,7 @@
  *
  * A command is one file src/cli/cmd_NAME.c with `int slm2_cmd_NAME(int argc, char **argv)`; argv[0] is the command's name and
  * the result is the exit status: 0 done, 1 failed, 2 wrong usage.  stdout carries results only, everything else is stderr.
- * The environment is read here and nowhere else: SLM2_ISA.
+ * The environment is read in this folder and nowhere else: SLM2_ISA, and the folder of the chat's history.
  *
  *     static const struct slm2_opt table[] = {
  *         {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "model to read"},
@@ -61,7 +61,7 @@ struct slm2_cli_doc {
 
 /* Sets obj to the defaults, then to the arguments.  Returns -1 to go on; otherwise the exit status: 0 after --help, 2 after
  * wrong usage, 1 for a YAML file that cannot be read (the message is printed).  Required rows are checked.  obj may be
- * given to slm2_conf_free whatever the result.  pos may be NULL when max_pos is 0; too many positional arguments are an error. */
+ * given to slm2_conf_free whatever the result.  argv[0] is named in the hint: "bench tokenizer" for a command below a command.  pos may be NULL when max_pos is 0; too many positional arguments are an error. */
 int slm2_cli_parse(const struct slm2_cli_doc *doc, const struct slm2_opt *table, void *obj, int argc, char **argv, const char **pos, int max_pos, int *n_pos);
 
 int slm2_cli_fail(const struct slm2_err *err);                      /* "slm2: error: ..." on stderr; 2 for SLM2_EUSAGE, else 1 */
@@ -73,7 +73,7 @@ slm2_status slm2_cli_ctx(struct slm2_ctx *c, int threads, struct slm2_err *err);
 /* Prints a JSON value as one line on stdout and releases it; 0, or 1 when it could not be built or written. */
 int slm2_cli_json(json_t *j);
 
-/* SIGINT and SIGTERM ask to stop: *slm2_cli_stop becomes their number, a second one ends the program at once.
+/* SIGINT and SIGTERM ask to stop: what the pointer points to becomes their number, a second one ends the program at once.
  * For pretrain, chat and whatever must finish something first. */
 #include <signal.h>
 const volatile sig_atomic_t *slm2_cli_catch_stop(void);

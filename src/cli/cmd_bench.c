@@ -233,7 +233,11 @@ done:
 
 int slm2_cmd_bench(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "tokenizer") == 0) return bench_tokenizer(argc - 1, argv + 1);
+    static char tokenizer[] = "bench tokenizer";
+    if (argc > 1 && strcmp(argv[1], "tokenizer") == 0) {
+        argv[1] = tokenizer; /* the name in messages */
+        return bench_tokenizer(argc - 1, argv + 1);
+    }
     struct opts o;
     int rc = slm2_cli_parse(&doc, table, &o, argc, argv, NULL, 0, NULL);
     if (rc < 0) rc = bench_model(&o);

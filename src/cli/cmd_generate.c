@@ -14,10 +14,9 @@
 struct opts {
     char *model, *tokenizer, *prompt, *prompt_file, *ids, *kv;
     struct slm2_conf_list stop;
-    int n_tokens, n_ctx, top_k, threads;
-    float temperature, top_p, min_p, repetition_penalty;
-    int64_t seed;
-    bool greedy, json, special, ignore_eos, echo;
+    int n_tokens, n_ctx, threads;
+    struct slm2_use_sampling sampling;
+    bool json, special, ignore_eos, echo;
 };
 #define OPT(field, kind) .name = #field, .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
 static const struct slm2_opt table[] = {
@@ -30,13 +29,7 @@ static const struct slm2_opt table[] = {
     {OPT(n_tokens, INT), .lo = 0, .hi = 1 << 24, .def = "128", .help = "new tokens at most", .alias = 'n'},
     {OPT(stop, STRS), .help = "a string that ends the text; may be given several times"},
     {OPT(ignore_eos, BOOL), .help = "do not end at the end-of-text token"},
-    {OPT(greedy, BOOL), .help = "always the most probable token: --temperature 0"},
-    {OPT(temperature, FLOAT), .lo = 0, .hi = 100, .def = "0.7", .help = "flattens (>1) or sharpens (<1) the distribution; 0: greedy"},
-    {OPT(top_k, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "only the k most probable tokens; 0: off"},
-    {OPT(top_p, FLOAT), .lo = 0, .hi = 1, .def = "0.95", .help = "only the most probable tokens of this mass; 1: off"},
-    {OPT(min_p, FLOAT), .lo = 0, .hi = 1, .def = "0", .help = "only tokens with this share of the best one's probability; 0: off"},
-    {OPT(repetition_penalty, FLOAT), .lo = 0.01, .hi = 100, .def = "1", .help = "divides the logits of tokens that occurred; 1: off"},
-    SLM2_CLI_SEED(struct opts),
+    SLM2_USE_SAMPLING(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of context; 0: all that the model has", .alias = 'c'},
     {OPT(kv, STR), .def = "f32", .help = "type of the key/value cache: f32 or bf16"},
@@ -113,11 +106,7 @@ static int run(const struct opts *o)
     if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .n_ctx = o->n_ctx, .threads = o->threads}, &err)) != SLM2_OK) goto done;
     if ((st = encode_prompt(o, &u, &prompt, &ids, &err)) != SLM2_OK) goto done;
 
-    struct slm2_sampler_opts so = {.temperature = o->greedy ? 0.0f : o->temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p,
-                                   .repetition_penalty = o->repetition_penalty, .seed = (uint64_t)o->seed};
-    int n_vocab = slm2_model_vocab_size(u.model);
-    if (u.tok) n_vocab = slm2_min_int(n_vocab, slm2_tok_n_vocab(u.tok)); /* padding rows of the head are never drawn */
-    if ((st = slm2_sampler_new(&sampler, n_vocab, &so, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_use_sampler(&u, &o->sampling, &sampler, &err)) != SLM2_OK) goto done;
     int n_max = slm2_min_int(o->n_tokens, slm2_engine_n_ctx(u.engine) + 1);
     logprobs = malloc(((size_t)n_max + 1) * sizeof *logprobs);
     if (!logprobs) {

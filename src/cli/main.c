@@ -127,7 +127,7 @@ int slm2_cli_parse(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
     if (n_pos) *n_pos = n;
     if (st == SLM2_OK) return -1;
     int rc = slm2_cli_fail(&err);
-    if (rc == 2) fprintf(stderr, "slm2: `slm2 help %s` lists the options\n", argv[0]);
+    if (rc == 2) fprintf(stderr, "slm2: `slm2 %s --help` lists the options\n", argv[0]);
     return rc;
 }
 

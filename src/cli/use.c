@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "cli/cli.h"
 
 static bool ends_with(const char *s, const char *tail)
@@ -82,6 +83,15 @@ slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struc
 {
     if (u->tok) return SLM2_OK;
     return slm2_fail(err, SLM2_EUSAGE, "%s: no tokenizer beside the model, and the bundled one has more ids than its %d; give --tokenizer, or --ids", model, slm2_model_vocab_size(u->model));
+}
+
+slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sampling *o, struct slm2_sampler **s, struct slm2_err *err)
+{
+    struct slm2_sampler_opts so = {.temperature = o->greedy ? 0.0f : o->temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p,
+                                   .repetition_penalty = o->repetition_penalty, .seed = (uint64_t)o->seed};
+    int n_vocab = slm2_model_vocab_size(u->model);
+    if (u->tok) n_vocab = slm2_min_int(n_vocab, slm2_tok_n_vocab(u->tok));
+    return slm2_sampler_new(s, n_vocab, &so, err);
 }
 
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err)

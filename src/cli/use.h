@@ -1,6 +1,7 @@
 /* use.h - what the commands that run a model share: opening model, engine and tokenizer, lists of ids, text as JSON. */
 #ifndef SLM2_CLI_USE_H
 #define SLM2_CLI_USE_H
+#include "base/conf.h"
 #include "base/json.h"
 #include "infer/engine.h"
 #include "tok/tok.h"
@@ -20,6 +21,25 @@ struct slm2_use_opts {
 slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err); /* on failure nothing is held */
 void slm2_use_free(struct slm2_use *u);
 slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err); /* SLM2_EUSAGE without tokenizer */
+
+/* How to draw: a field `sampling` of the command's settings, and its rows. */
+struct slm2_use_sampling {
+    float temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+    bool greedy;
+    int64_t seed;
+};
+#define SLM2_USE_ROW(T, field, kind) .name = #field, .type = SLM2_OPT_##kind, .offset = offsetof(T, sampling.field)
+#define SLM2_USE_SAMPLING(T)                                                                                                                       \
+    {SLM2_USE_ROW(T, greedy, BOOL), .help = "always the most probable token: --temperature 0"},                                                      \
+    {SLM2_USE_ROW(T, temperature, FLOAT), .lo = 0, .hi = 100, .def = "0.7", .help = "flattens (>1) or sharpens (<1) the distribution; 0: greedy"},   \
+    {SLM2_USE_ROW(T, top_k, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "only the k most probable tokens; 0: off"},                            \
+    {SLM2_USE_ROW(T, top_p, FLOAT), .lo = 0, .hi = 1, .def = "0.95", .help = "only the most probable tokens of this mass; 1: off"},                  \
+    {SLM2_USE_ROW(T, min_p, FLOAT), .lo = 0, .hi = 1, .def = "0", .help = "only tokens with this share of the best one's probability; 0: off"},      \
+    {SLM2_USE_ROW(T, repetition_penalty, FLOAT), .lo = 0.01, .hi = 100, .def = "1", .help = "divides the logits of tokens that occurred; 1: off"},   \
+    {SLM2_USE_ROW(T, seed, INT64), .lo = 0, .hi = 9007199254740991.0, .def = "0", .help = "seed of the draws: the same seed gives the same text"}
+/* Draws among the ids that model and tokenizer share: padding rows of the head never come out. */
+slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sampling *o, struct slm2_sampler **s, struct slm2_err *err);
 
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err);
