@@ -76,26 +76,35 @@ static const char *template_of(const json_t *config)
     return NULL;
 }
 
-/* The chat template as Jinja text into *out (malloc'd), NULL when the source has none. */
-static slm2_status find_template(char **out, const struct convert_source *s, const struct slm2_convert_opts *o, struct slm2_err *err)
+/* tokenizer_config.json, else chat_template.jinja; appends nothing when the folder has no template. */
+static slm2_status folder_template(struct slm2_buf *out, const char *dir, struct slm2_err *err)
 {
     char path[4096];
     json_t *config = NULL;
-    const char *text = o->chat_template;
-    size_t n = text ? strlen(text) : 0;
-    *out = NULL;
-    if (!text && s->is_gguf) {
-        if (slm2_gguf_find(&s->gguf, TEMPLATE)) SLM2_TRY(slm2_gguf_get_str(&s->gguf, TEMPLATE, &text, &n, err));
-    } else if (!text) {
-        SLM2_TRY(slm2_path_join(path, sizeof path, s->path, "tokenizer_config.json", err));
-        if (slm2_path_exists(path)) SLM2_TRY(slm2_json_read(&config, path, (size_t)16 << 20, err));
-        text = template_of(config);
-        n = text ? strlen(text) : 0;
-    }
-    if (text) *out = strndup(text, n);
-    bool failed = text && !*out;
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "tokenizer_config.json", err));
+    if (slm2_path_exists(path)) SLM2_TRY(slm2_json_read(&config, path, (size_t)16 << 20, err));
+    const char *text = template_of(config);
+    if (text) slm2_buf_puts(out, text);
     json_decref(config);
-    return failed ? slm2_fail(err, SLM2_ENOMEM, "no memory for the chat template") : SLM2_OK;
+    if (out->n) return slm2_buf_check(out, err);
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "chat_template.jinja", err));
+    return slm2_path_exists(path) ? slm2_file_read(out, path, (size_t)1 << 20, err) : SLM2_OK;
+}
+
+/* Appends the chat template, Jinja text; nothing when there is none. */
+static slm2_status find_template(struct slm2_buf *out, const struct convert_source *s, const struct slm2_convert_opts *o, struct slm2_err *err)
+{
+    const char *text;
+    size_t n;
+    if (o->chat_template) {
+        slm2_buf_puts(out, o->chat_template);
+    } else if (!s->is_gguf) {
+        SLM2_TRY(folder_template(out, s->path, err));
+    } else if (slm2_gguf_find(&s->gguf, TEMPLATE)) {
+        SLM2_TRY(slm2_gguf_get_str(&s->gguf, TEMPLATE, &text, &n, err));
+        slm2_buf_put(out, text, n);
+    }
+    return slm2_buf_check(out, err);
 }
 
 /* ---- GGUF ------------------------------------------------------------------------------------------------------------------ */
@@ -169,7 +178,7 @@ slm2_status convert_put_vocab(struct slm2_gguf_writer *w, const struct convert_s
                               struct slm2_err *err)
 {
     struct slm2_tok *tok;
-    char *template = NULL;
+    struct slm2_buf template = {0};
     if (s->is_gguf && !o->tokenizer) { /* key by key, as it is */
         for (int i = 0; i < s->gguf.n_kv; i++) {
             const struct slm2_gguf_kv *kv = &s->gguf.kv[i];
@@ -188,8 +197,8 @@ slm2_status convert_put_vocab(struct slm2_gguf_writer *w, const struct convert_s
     slm2_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)s->cfg.eos_id);
     slm2_gguf_put_u32(w, "tokenizer.ggml.padding_token_id", (uint32_t)s->cfg.bos_id); /* <|endoftext|> is BOS and PAD in this family */
     slm2_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", false);
-    if (template) slm2_gguf_put_str(w, TEMPLATE, template);
-    free(template);
+    if (template.n) slm2_gguf_put_strn(w, TEMPLATE, template.v, template.n);
+    slm2_buf_free(&template);
     return st;
 }
 
@@ -219,7 +228,7 @@ static slm2_status copy_file(const char *from_dir, const char *to_dir, const cha
 slm2_status convert_write_vocab(const char *dir, const struct convert_source *s, const struct slm2_convert_opts *o, char note[96], struct slm2_err *err)
 {
     struct slm2_tok *tok;
-    char *template = NULL;
+    struct slm2_buf template = {0};
     slm2_status st = SLM2_OK;
     if (!s->is_gguf && !o->tokenizer && !o->chat_template) { /* the files as they are; also when there is no vocabulary among them */
         DIR *d = opendir(s->path);
@@ -238,8 +247,8 @@ slm2_status convert_write_vocab(const char *dir, const struct convert_source *s,
         return SLM2_OK;
     }
     st = find_template(&template, s, o, err);
-    if (st == SLM2_OK) st = slm2_tok_write_hf(tok, dir, template, s->cfg.n_ctx, err);
+    if (st == SLM2_OK) st = slm2_tok_write_hf(tok, dir, template.n ? template.v : NULL, s->cfg.n_ctx, err);
     slm2_tok_free(tok);
-    free(template);
+    slm2_buf_free(&template);
     return st;
 }
