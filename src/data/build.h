@@ -8,6 +8,7 @@
 #ifndef SLM2_DATA_BUILD_H
 #define SLM2_DATA_BUILD_H
 #include <jansson.h>
+#include <signal.h>
 
 #include "base/conf.h"
 
@@ -16,7 +17,7 @@ enum { SLM2_SPLIT_TRAIN, SLM2_SPLIT_VAL, SLM2_N_DATA_SPLIT };
 struct slm2_data_source_opts {
     char *name;
     struct slm2_conf_list path; /* char *: files, in order */
-    char *format;               /* auto, jsonl, text */
+    int format;                 /* enum slm2_corpus_form */
     double weight;              /* 0: as many as it has tokens */
     char *lang, *license;       /* for records that do not say it themselves */
     double val_fraction;        /* -1: the build's */
@@ -31,6 +32,7 @@ struct slm2_data_opts {
     int64_t min_bytes, max_bytes, max_line_bytes;
     bool dedup, append_eos;
     int n_threads;              /* 0: one per core */
+    const volatile sig_atomic_t *stop; /* not a setting: nonzero asks to stop between documents (SLM2_ESTOP); NULL allowed */
 };
 extern const struct slm2_opt slm2_data_table[];
 

@@ -2,7 +2,8 @@
  *
  * A line is {"prompt": text or messages, "chosen": text or messages, "rejected": ...}.  A text prompt is one user message; "chosen"
  * and "rejected" as messages end with the assistant's answer, and what stands before it is the prompt (it must be the same
- * in both; "prompt" may then be missing).  "system" (string, may be empty) is put in front when given.
+ * in both; "prompt" is then not used, except as the prompt of a list that is the answer alone).  "question" and "input" are other
+ * names of "prompt".  "system" (string) is put in front of a text prompt unless it is empty.
  * ids = rendered prompt with the header of the assistant's turn, then the answer and the token that ends the turn. */
 #ifndef SLM2_DATA_PAIR_H
 #define SLM2_DATA_PAIR_H

@@ -1,0 +1,183 @@
+/* cmd_data.c - `slm2 data build|stats|verify`: documents to token files, and what such files hold. */
+#include <math.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+#include "data/build.h"
+
+/* ---- build ---------------------------------------------------------------------------------------------------------------- */
+static int data_build(int argc, char **argv)
+{
+    static const struct slm2_cli_doc doc = {
+        .usage = "data build CONFIG.yml [--out DIR] [--set KEY=VALUE]",
+        .about = "Reads the sources of a YAML file, drops duplicates and bad lines, and writes token files with a manifest.\n"
+                 "An interrupted build goes on where it was: complete sources with the same inputs and settings are kept.",
+        .examples = "slm2 data build configs/data-nano.yml\nslm2 data build configs/data-nano.yml --out data/other --on-bad-line fatal",
+        .yaml_first = true};
+    struct slm2_data_opts o = {0};
+    struct slm2_err err = {0};
+    int n_pos = 0, rc = slm2_cli_parse(&doc, slm2_data_table, &o, argc, argv, NULL, 0, &n_pos);
+    if (rc < 0) {
+        o.stop = slm2_cli_catch_stop();
+        rc = slm2_data_build(&o, &err) == SLM2_OK ? 0 : slm2_cli_fail(&err);
+    }
+    if (rc == 0 && *o.out) printf("%s/manifest.json\n", o.out);
+    slm2_conf_free(slm2_data_table, &o);
+    return rc;
+}
+
+/* ---- stats ---------------------------------------------------------------------------------------------------------------- */
+struct stats_opts {
+    char *vocab;
+    bool json;
+};
+static const struct slm2_opt stats_table[] = {
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct stats_opts, vocab), .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
+    {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct stats_opts, json), .help = "one JSON object"},
+    {.name = NULL}};
+
+static json_t *stats_json(const char *name, const char *split, const char *lang, const char *license, const struct slm2_data_stats *s)
+{
+    json_t *length = json_array();
+    for (int k = 0; k < 32; k++) {
+        if (s->length[k]) json_array_append_new(length, json_pack("{s:I, s:I, s:I}", "from", (json_int_t)(k ? INT64_C(1) << k : 0), "to",
+                                                                  (json_int_t)((INT64_C(2) << k) - 1), "documents", (json_int_t)s->length[k]));
+    }
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:o}", "name", name, "split", split, "lang", lang, "license", license, "documents",
+                     (json_int_t)s->n_doc, "tokens", (json_int_t)s->n_tok, "bytes", (json_int_t)s->n_bytes, "bytes_per_token",
+                     s->n_tok ? (double)s->n_bytes / (double)s->n_tok : 0.0, "min_length", (json_int_t)s->min_len, "max_length", (json_int_t)s->max_len, "distinct_tokens",
+                     (json_int_t)s->n_distinct, "unigram_entropy_nats", s->entropy_nats, "unigram_bits_per_byte", s->bits_per_byte, "length_histogram", length);
+}
+
+static void print_row(const char *name, const char *split, const char *lang, const struct slm2_data_stats *s)
+{
+    printf("%-20s %-5s %-8s %9" PRId64 " %12" PRId64 " %7.3f %8" PRId64 " %9" PRId64 " %9" PRId64 " %8.4f %7.4f\n", name, split, lang, s->n_doc, s->n_tok,
+           s->n_tok ? (double)s->n_bytes / (double)s->n_tok : 0.0, s->min_len, s->max_len, s->n_distinct, s->entropy_nats, s->bits_per_byte);
+}
+
+static void print_histogram(const struct slm2_data_stats *s)
+{
+    int64_t most = 1;
+    for (int k = 0; k < 32; k++) {
+        if (s->length[k] > most) most = s->length[k];
+    }
+    for (int k = 0; k < 32; k++) {
+        if (!s->length[k]) continue;
+        int bar = (int)ceil(40.0 * (double)s->length[k] / (double)most);
+        printf("    %10" PRId64 " .. %-10" PRId64 " %9" PRId64 "  %.*s\n", k ? INT64_C(1) << k : 0, (INT64_C(2) << k) - 1, s->length[k], bar,
+               "########################################");
+    }
+}
+
+static const char head[] = "source               split lang     documents       tokens bytes/t      min       max  distinct  H(nats)  bits/B\n";
+
+static slm2_status stats_of(const char *name, const char *split, const char *lang, const char *license, const char *prefix, const struct slm2_tok *tok, json_t *list,
+                            struct slm2_err *err)
+{
+    struct slm2_data_stats s;
+    SLM2_TRY(slm2_data_stats(&s, prefix, tok, err));
+    if (list) {
+        json_array_append_new(list, stats_json(name, split, lang, license, &s));
+    } else {
+        print_row(name, split, lang, &s);
+        print_histogram(&s);
+    }
+    return SLM2_OK;
+}
+
+/* A token file is named by its .bin, its .idx or what they share. */
+static slm2_status stats_of_file(const char *path, const struct slm2_tok *tok, json_t *list, struct slm2_err *err)
+{
+    char prefix[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof prefix) return slm2_fail(err, SLM2_ELIMIT, "%.200s...: path is too long", path);
+    memcpy(prefix, path, n + 1);
+    if (n > 4 && (strcmp(path + n - 4, ".bin") == 0 || strcmp(path + n - 4, ".idx") == 0)) prefix[n - 4] = 0;
+    const char *slash = strrchr(prefix, '/');
+    return stats_of(slash ? slash + 1 : prefix, "-", "", "", prefix, tok, list, err);
+}
+
+static slm2_status stats_of_dir(const char *path, const struct slm2_tok *tok, json_t *list, struct slm2_err *err)
+{
+    struct slm2_dataset d;
+    SLM2_TRY(slm2_dataset_open(&d, path, err));
+    slm2_status st = SLM2_OK;
+    for (int i = 0; i < d.n; i++) {
+        for (int k = 0; st == SLM2_OK && k < SLM2_N_DATA_SPLIT; k++) {
+            const struct slm2_dataset_source *s = &d.v[i];
+            if (s->prefix[k]) st = stats_of(s->name, k ? "val" : "train", s->lang, s->license, s->prefix[k], tok, list, err);
+        }
+    }
+    slm2_dataset_free(&d);
+    return st;
+}
+
+static int data_stats(int argc, char **argv)
+{
+    static const struct slm2_cli_doc doc = {
+        .usage = "data stats DIR|FILE [--json]",
+        .about = "Documents, tokens, bytes a token, lengths in tokens and unigram entropy of token files: of each source of a built\n"
+                 "folder, or of one .bin/.idx.  Bytes are those of the text; the entropy counts the ends of documents too.",
+        .examples = "slm2 data stats runs/data-nano\nslm2 data stats runs/data-nano/en.bin --json"};
+    struct stats_opts o = {0};
+    struct slm2_err err = {0};
+    struct slm2_tok *tok = NULL;
+    const char *pos[1] = {0};
+    json_t *list = NULL;
+    int n_pos = 0, rc = slm2_cli_parse(&doc, stats_table, &o, argc, argv, pos, 1, &n_pos);
+    if (rc < 0 && n_pos != 1) rc = slm2_cli_usage("data stats: name a folder or a token file");
+    if (rc < 0) {
+        if (o.json) list = json_array();
+        slm2_status st = slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err);
+        if (st == SLM2_OK && !o.json) fputs(head, stdout);
+        if (st == SLM2_OK) st = slm2_path_is_dir(pos[0]) ? stats_of_dir(pos[0], tok, list, &err) : stats_of_file(pos[0], tok, list, &err);
+        if (st != SLM2_OK) {
+            rc = slm2_cli_fail(&err);
+        } else {
+            rc = o.json ? slm2_cli_json(json_pack("{s:O}", "sources", list)) : 0;
+        }
+    }
+    json_decref(list);
+    slm2_tok_free(tok);
+    slm2_conf_free(stats_table, &o);
+    return rc;
+}
+
+/* ---- verify --------------------------------------------------------------------------------------------------------------- */
+static int data_verify(int argc, char **argv)
+{
+    static const struct slm2_opt table[] = {{.name = NULL}};
+    static const struct slm2_cli_doc doc = {.usage = "data verify DIR",
+                                            .about = "Checks every hash, size, index and token id of a built folder.",
+                                            .examples = "slm2 data verify runs/data-nano"};
+    struct slm2_err err = {0};
+    const char *pos[1] = {0};
+    int none = 0, n_pos = 0, rc = slm2_cli_parse(&doc, table, &none, argc, argv, pos, 1, &n_pos);
+    if (rc >= 0) return rc;
+    if (n_pos != 1) return slm2_cli_usage("data verify: name a folder");
+    if (slm2_dataset_verify(pos[0], &err) != SLM2_OK) return slm2_cli_fail(&err);
+    printf("%s: all files are as the manifest says\n", pos[0]);
+    return 0;
+}
+
+int slm2_cmd_data(int argc, char **argv)
+{
+    static const struct { const char *name; int (*run)(int argc, char **argv); } parts[] = {
+        {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}};
+    static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n"
+                                "`slm2 data build --help` and so on tell more.\n";
+    if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats or verify");
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (strcmp(argv[1], parts[i].name) == 0) return parts[i].run(argc - 1, argv + 1);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    return slm2_cli_usage("data: unknown part \"%s\", want build, stats or verify", argv[1]);
+}
