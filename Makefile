@@ -88,7 +88,7 @@ $(BUILD)/obj/%.o: %.c
 # each instruction set lives in one file and is chosen at run time: everything else stays at the baseline of the processor
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
-$(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
+$(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
 endif
 # code that reads foreign bytes must not narrow numbers silently
 $(foreach f,reader file lines json conf conf_show,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
