@@ -35,7 +35,7 @@ static slm2_status encode_pieces(const struct slm2_tok *tok, const uint8_t *s, s
     while (n > 0) {
         size_t len = slm2_split_next(s, n, tok->split);
         int32_t id = tok_find(tok, s, len);
-        if (id >= 0 && tok->e[id].whole) {
+        if (id >= 0 && (tok->all_whole || tok->e[id].whole)) {
             SLM2_TRY(slm2_ids_push(ids, id, err));
         } else {
             size_t m;

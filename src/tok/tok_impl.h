@@ -20,7 +20,7 @@ struct tok_entry {
     uint8_t kind;
     bool whole; /* NORMAL: a piece of just these bytes encodes to this one id */
 };
-struct tok_slot { uint32_t tag; int32_t id; };                  /* id -1: empty */
+struct tok_slot { uint64_t key; int32_t id; uint32_t n; };      /* key: the bytes themselves up to 8, else their hash; id -1: empty */
 struct tok_pair_slot { int32_t a, b, id, rank; };               /* a -1: empty */
 struct tok_merge { int32_t a, b, id; };                         /* the rank is the index */
 struct tok_node { int32_t child, next, id; uint8_t byte; };     /* trie of special and user tokens; -1: none */
@@ -35,8 +35,11 @@ struct slm2_tok {
     bool nfc;
     int32_t eos;
 
-    struct tok_slot *slot; /* bytes -> NORMAL id, open addressing, n_slot a power of two */
+    /* bytes -> NORMAL id.  Most lookups miss the cache once: short tokens are compared inside their slot. */
+    struct tok_slot *slot; /* open addressing, n_slot a power of two; tokens of 3 and more bytes */
     uint32_t n_slot;
+    int32_t *two;          /* [65536] tokens of two bytes, first byte high; -1: none */
+    bool all_whole;        /* every NORMAL token has `whole` */
 
     /* Ranks: without explicit merges a pair merges when its bytes are a token, and that token's id is the rank (.tiktoken). */
     struct tok_merge *merge;

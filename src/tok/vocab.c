@@ -42,6 +42,7 @@ void slm2_tok_free(struct slm2_tok *tok)
     slm2_buf_free(&tok->text);
     free(tok->e);
     free(tok->slot);
+    free(tok->two);
     free(tok->merge);
     free(tok->pair);
     free(tok->node);
@@ -81,47 +82,48 @@ slm2_status tok_add_arcade_specials(struct slm2_tok *tok, const char *what, stru
     return SLM2_OK;
 }
 
-static inline uint64_t load(const uint8_t *s, size_t n) /* n <= 8 bytes as a number */
+/* The key of s[0..n), n > 2: the bytes as a number when they fit, else a hash of all of them. */
+static inline uint64_t key_of(const uint8_t *s, size_t n)
 {
-    uint64_t v = 0;
-    memcpy(&v, s, n);
-    return v;
-}
-
-static inline uint64_t hash_bytes(const uint8_t *s, size_t n)
-{
-    uint64_t h = n * 0x9e3779b97f4a7c15u;
-    while (n >= 8) {
-        uint64_t v;
+    uint32_t a, b;
+    if (n <= 8 && n >= 4) {
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4); /* overlaps a when n < 8; with n beside it the key is still exact */
+        return (uint64_t)a << 32 | b;
+    }
+    if (n < 4) return (uint64_t)s[0] << 16 | (uint64_t)s[1] << 8 | s[2];
+    uint64_t h = n, v;
+    for (; n >= 8; s += 8, n -= 8) {
         memcpy(&v, s, 8);
         h = (h ^ v) * 0xff51afd7ed558ccdu;
         h ^= h >> 32;
-        s += 8;
-        n -= 8;
     }
-    if (n >= 4) {
-        uint32_t a, b;
-        memcpy(&a, s, 4);
-        memcpy(&b, s + n - 4, 4);
-        h ^= (uint64_t)a << 32 | b;
-    } else {
-        h ^= load(s, n);
+    v = 0;
+    memcpy(&v, s, n);
+    h = (h ^ v) * 0xff51afd7ed558ccdu;
+    return h ^ h >> 32;
+}
+
+static inline uint32_t slot_of(uint64_t key, size_t n)
+{
+    uint64_t h = (key ^ n * 0x9e3779b97f4a7c15u) * 0xc4ceb9fe1a85ec53u;
+    return (uint32_t)(h >> 32);
+}
+
+/* the slot with these bytes, n > 2, or the empty one where they belong */
+static inline struct tok_slot *find_slot(const struct slm2_tok *tok, const uint8_t *s, size_t n, uint64_t key)
+{
+    for (uint32_t i = slot_of(key, n) & (tok->n_slot - 1);; i = (i + 1) & (tok->n_slot - 1)) {
+        struct tok_slot *t = &tok->slot[i];
+        if (t->id < 0 || (t->key == key && t->n == n && (n <= 8 || memcmp(tok->text.v + tok->e[t->id].at, s, n) == 0))) return t;
     }
-    h *= 0xc4ceb9fe1a85ec53u;
-    return h ^ h >> 29;
 }
 
 int32_t tok_find(const struct slm2_tok *tok, const uint8_t *s, size_t n)
 {
     if (n > tok->max_len || n == 0) return -1;
-    uint64_t h = hash_bytes(s, n);
-    for (uint32_t i = (uint32_t)h & (tok->n_slot - 1);; i = (i + 1) & (tok->n_slot - 1)) {
-        const struct tok_slot *t = &tok->slot[i];
-        if (t->id < 0) return -1;
-        if (t->tag != (uint32_t)(h >> 32)) continue;
-        const struct tok_entry *e = &tok->e[t->id];
-        if (e->n == n && memcmp(tok->text.v + e->at, s, n) == 0) return t->id;
-    }
+    if (n <= 2) return n == 1 ? tok->byte_id[s[0]] : tok->two[s[0] << 8 | s[1]];
+    return find_slot(tok, s, n, key_of(s, n))->id;
 }
 
 slm2_status tok_index(struct slm2_tok *tok, const char *what, struct slm2_err *err)
@@ -129,22 +131,21 @@ slm2_status tok_index(struct slm2_tok *tok, const char *what, struct slm2_err *e
     uint32_t n_slot = 1024;
     while (n_slot < 2 * (uint32_t)tok->n_vocab) n_slot *= 2;
     tok->slot = malloc(n_slot * sizeof *tok->slot);
-    if (!tok->slot) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory for the token index", what);
+    tok->two = malloc(65536 * sizeof *tok->two);
+    if (!tok->slot || !tok->two) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory for the token index", what);
     memset(tok->slot, 0xff, n_slot * sizeof *tok->slot);
+    memset(tok->two, 0xff, 65536 * sizeof *tok->two);
     tok->n_slot = n_slot;
     for (int32_t id = 0; id < tok->n_vocab; id++) {
         const struct tok_entry *e = &tok->e[id];
         if (e->kind != TOK_NORMAL) continue;
         const uint8_t *s = (const uint8_t *)tok->text.v + e->at;
-        uint64_t h = hash_bytes(s, e->n);
-        uint32_t i = (uint32_t)h & (n_slot - 1);
-        for (; tok->slot[i].id >= 0; i = (i + 1) & (n_slot - 1)) {
-            const struct tok_entry *o = &tok->e[tok->slot[i].id];
-            if (o->n == e->n && memcmp(tok->text.v + o->at, s, e->n) == 0)
-                return slm2_fail(err, SLM2_EFORMAT, "%s: tokens %d and %d have the same bytes", what, tok->slot[i].id, id);
-        }
-        tok->slot[i] = (struct tok_slot){(uint32_t)(h >> 32), id};
-        if (e->n == 1) tok->byte_id[s[0]] = id;
+        uint64_t key = e->n > 2 ? key_of(s, e->n) : 0;
+        struct tok_slot *t = e->n > 2 ? find_slot(tok, s, e->n, key) : NULL;
+        int32_t *at = t ? &t->id : e->n == 2 ? &tok->two[s[0] << 8 | s[1]] : &tok->byte_id[s[0]];
+        if (*at >= 0) return slm2_fail(err, SLM2_EFORMAT, "%s: tokens %d and %d have the same bytes", what, *at, id);
+        *at = id;
+        if (t) *t = (struct tok_slot){key, id, e->n};
     }
     for (int b = 0; b < 256; b++)
         if (tok->byte_id[b] < 0)
@@ -195,6 +196,7 @@ static slm2_status mark_whole(struct slm2_tok *tok, const char *what, struct slm
     int32_t *part = malloc(((size_t)tok->max_len + 1) * sizeof *part);
     if (!part) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory for a token of %u bytes", what, tok->max_len);
     slm2_status st = SLM2_OK;
+    tok->all_whole = true;
     for (int32_t id = 0; id < tok->n_vocab && st == SLM2_OK; id++) {
         struct tok_entry *e = &tok->e[id];
         size_t n = 0;
@@ -202,6 +204,7 @@ static slm2_status mark_whole(struct slm2_tok *tok, const char *what, struct slm
         if (tok->explicit_merges && !tok->ignore_merges)
             st = tok_bpe(tok, (const uint8_t *)tok->text.v + e->at, e->n, TOK_NO_RANK, part, &n, err);
         e->whole = !tok->explicit_merges || tok->ignore_merges || n == 1;
+        tok->all_whole &= e->whole;
     }
     free(part);
     return st;
