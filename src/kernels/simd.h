@@ -6,7 +6,8 @@
  *   v_scale2(x, n) = x 2^n, v_zero_below(y, x, lo): y but 0 where x < lo, v_if_ge0(x, a, b);
  *   v_sum: adds lanes j and j + LANES/2, then the halves of that, down to one; v_fold(acc[LANES]): lane i = v_sum(acc[i]), the same
  *   additions; vd (LANES/2 doubles) and v_lo v_hi d_zero d_set1 d_add d_sub d_fma d_sum;
- *   ld_T(row, i) and ld_T_n(row, i, n) for T = f32 f16 bf16 q8_0 q4_0: elements i .. of a row of weights, i a multiple of LANES;
+ *   ld_T(row, i, j) for T = f32 f16 bf16 q8_0 q4_0: elements i + j .. of a row of weights, where a block begins at i and j < its
+ *   length is a constant once loops are unrolled; ld_T_n(row, i, n): the first n from i;
  *   st_f16 st_f16_n st_bf16 st_bf16_n.
  *
  * Why dot(), gemv and gemm_nt agree bit for bit: each of their outputs is one vector accumulator that starts at 0, takes elements
@@ -22,16 +23,17 @@
 
 /* ---- dot and gemv: rows of weights in any type -------------------------------------------------------------------- */
 
-/* N_AT rows at a time, each with its accumulator; x is loaded once for all.  The rows left over repeat the last one. */
-enum { GEMV_ROWS = LANES };
-#define AHEAD 1024 /* bytes to prefetch ahead in each row */
+/* GEMV_ROWS rows at a time, each with its accumulator, so that x is loaded once for all and the chains of fma overlap; the rows
+ * left over repeat the last one.  STEP: elements of a block, or one vector. */
+enum { GEMV_ROWS = 8 };
 
-#define DOT_W(T)                                                                                                           \
+#define DOT_W(T, STEP)                                                                                                     \
     static float dot_##T(const float *x, const void *w, size_t n)                                                          \
     {                                                                                                                      \
         vf acc = v_zero();                                                                                                 \
         size_t i = 0;                                                                                                      \
-        for (; i + LANES <= n; i += LANES) acc = v_fma(v_load(x + i), ld_##T(w, i), acc);                                  \
+        for (; i + (STEP) <= n; i += (STEP))                                                                               \
+            UNROLL for (size_t j = 0; j < (STEP); j += LANES) acc = v_fma(v_load(x + i + j), ld_##T(w, i, j), acc);        \
         if (i < n) acc = v_fma(v_load_n(x + i, n - i), ld_##T##_n(w, i, n - i), acc);                                      \
         return v_sum(acc);                                                                                                 \
     }                                                                                                                      \
@@ -43,38 +45,40 @@ enum { GEMV_ROWS = LANES };
             const uint8_t *row[GEMV_ROWS];                                                                                 \
             vf acc[LANES];                                                                                                 \
             UNROLL for (int r = 0; r < LANES; r++) acc[r] = v_zero();                                                      \
-            for (size_t r = 0; r < GEMV_ROWS; r++) row[r] = base + (o + slm2_min_size(r, n_row - 1)) * row_bytes;          \
-            for (; i + LANES <= n; i += LANES) {                                                                           \
-                vf xv = v_load(x + i);                                                                                     \
-                UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], i), acc[r]);                  \
+            UNROLL for (size_t r = 0; r < GEMV_ROWS; r++) row[r] = base + (o + slm2_min_size(r, n_row - 1)) * row_bytes;   \
+            for (; i + (STEP) <= n; i += (STEP)) {                                                                         \
+                UNROLL for (size_t j = 0; j < (STEP); j += LANES) {                                                        \
+                    vf xv = v_load(x + i + j);                                                                             \
+                    UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], i, j), acc[r]);           \
+                }                                                                                                          \
             }                                                                                                              \
             if (i < n) {                                                                                                   \
                 vf xv = v_load_n(x + i, n - i);                                                                            \
                 UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T##_n(row[r], i, n - i), acc[r]);       \
             }                                                                                                              \
-            if (n_row == LANES) v_store(y + o, v_fold(acc));                                                               \
-            else v_store_n(y + o, v_fold(acc), n_row);                                                                     \
+            v_store_n(y + o, v_fold(acc), n_row);                                                                          \
         }                                                                                                                  \
     }
-DOT_W(f32)
-DOT_W(f16)
-DOT_W(bf16)
-DOT_W(q8_0)
-DOT_W(q4_0)
+DOT_W(f32, LANES)
+DOT_W(f16, LANES)
+DOT_W(bf16, LANES)
+DOT_W(q8_0, SLM2_QK)
+DOT_W(q4_0, SLM2_QK)
 
 static float dot(const float *x, const float *y, size_t n) { return dot_f32(x, y, n); }
 
-#define TO_F32(T)                                                                                                          \
+#define TO_F32(T, STEP)                                                                                                    \
     static void T##_to_f32(float *y, const void *x, size_t n)                                                              \
     {                                                                                                                      \
         size_t i = 0;                                                                                                      \
-        for (; i + LANES <= n; i += LANES) v_store(y + i, ld_##T(x, i));                                                   \
+        for (; i + (STEP) <= n; i += (STEP))                                                                               \
+            UNROLL for (size_t j = 0; j < (STEP); j += LANES) v_store(y + i + j, ld_##T(x, i, j));                         \
         if (i < n) v_store_n(y + i, ld_##T##_n(x, i, n - i), n - i);                                                       \
     }
-TO_F32(f16)
-TO_F32(bf16)
-TO_F32(q8_0)
-TO_F32(q4_0)
+TO_F32(f16, LANES)
+TO_F32(bf16, LANES)
+TO_F32(q8_0, SLM2_QK)
+TO_F32(q4_0, SLM2_QK)
 
 static void f16_from_f32(void *y, const float *x, size_t n)
 {
