@@ -464,6 +464,34 @@ static void test_bad_files(void **state)
     assert_null(tok);
 }
 
+static void test_bad_gguf(void **state)
+{
+    static const char *const tokens[] = {"a", "b"}, *const merges[] = {"a b"};
+    static const int32_t types[] = {1, 1, 9};
+    static const struct { const char *model, *pre; int n_types, bad_type; const char *says; } cases[] = {
+        {"llama", "stablelm2", 2, 0, "tokenizer.ggml.model"}, {"gpt2", "no-such", 2, 0, "no-such"}, {"gpt2", "stablelm2", 3, 0, "token_type"},
+        {"gpt2", "stablelm2", 2, 1, "type 9"},                {"gpt2", "stablelm2", 2, 0, "0x00"},
+    };
+    struct slm2_err err;
+    char path[300];
+    (void)state;
+    snprintf(path, sizeof path, "%s/bad.gguf", tmp_dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct slm2_gguf_writer *w;
+        struct slm2_tok *tok = NULL;
+        assert_ok(slm2_gguf_writer_new(&w, &err), &err);
+        slm2_gguf_put_str(w, "tokenizer.ggml.model", cases[i].model);
+        slm2_gguf_put_str(w, "tokenizer.ggml.pre", cases[i].pre);
+        slm2_gguf_put_strs(w, "tokenizer.ggml.tokens", tokens, NULL, 2);
+        slm2_gguf_put_i32s(w, "tokenizer.ggml.token_type", types + cases[i].bad_type, (uint64_t)cases[i].n_types);
+        slm2_gguf_put_strs(w, "tokenizer.ggml.merges", merges, NULL, 1);
+        assert_ok(slm2_gguf_writer_save(w, path, &err), &err);
+        slm2_gguf_writer_free(w);
+        assert_int_equal(slm2_tok_open(&tok, path, &err), SLM2_EFORMAT);
+        if (!strstr(err.msg, cases[i].says)) fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, cases[i].says);
+    }
+}
+
 /* ---- chat --------------------------------------------------------------------------------------------------------- */
 static void test_chat_golden(void **state)
 {
@@ -617,7 +645,7 @@ int main(void)
         cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
         cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
         cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
-        cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other),
+        cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),
     };
     int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

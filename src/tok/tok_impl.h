@@ -8,6 +8,8 @@
 
 #define TOK_MAX_ID (1 << 22) /* ids above are refused: no vocabulary is that large, and a file must not make us allocate for one */
 #define TOK_NO_RANK INT32_MAX
+#define TOK_MAYBE_BITS 20
+#define TOK_MAYBE (1u << TOK_MAYBE_BITS)
 
 enum tok_kind {
     TOK_NONE,    /* no token has this id */
@@ -38,6 +40,7 @@ struct slm2_tok {
     /* bytes -> NORMAL id.  Most lookups miss the cache once: short tokens are compared inside their slot. */
     struct tok_slot *slot; /* open addressing, n_slot a power of two; tokens of 3 and more bytes */
     uint32_t n_slot;
+    uint64_t *maybe;       /* [TOK_MAYBE / 64] bit set: a token may have this hash; small enough to stay in the cache */
     int32_t *two;          /* [65536] tokens of two bytes, first byte high; -1: none */
     bool all_whole;        /* every NORMAL token has `whole` */
 

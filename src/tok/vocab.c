@@ -43,6 +43,7 @@ void slm2_tok_free(struct slm2_tok *tok)
     free(tok->e);
     free(tok->slot);
     free(tok->two);
+    free(tok->maybe);
     free(tok->merge);
     free(tok->pair);
     free(tok->node);
@@ -123,7 +124,9 @@ int32_t tok_find(const struct slm2_tok *tok, const uint8_t *s, size_t n)
 {
     if (n > tok->max_len || n == 0) return -1;
     if (n <= 2) return n == 1 ? tok->byte_id[s[0]] : tok->two[s[0] << 8 | s[1]];
-    return find_slot(tok, s, n, key_of(s, n))->id;
+    uint64_t key = key_of(s, n);
+    uint32_t bit = slot_of(key, n) >> (32 - TOK_MAYBE_BITS);
+    return tok->maybe[bit >> 6] >> (bit & 63) & 1 ? find_slot(tok, s, n, key)->id : -1;
 }
 
 slm2_status tok_index(struct slm2_tok *tok, const char *what, struct slm2_err *err)
@@ -132,7 +135,8 @@ slm2_status tok_index(struct slm2_tok *tok, const char *what, struct slm2_err *e
     while (n_slot < 2 * (uint32_t)tok->n_vocab) n_slot *= 2;
     tok->slot = malloc(n_slot * sizeof *tok->slot);
     tok->two = malloc(65536 * sizeof *tok->two);
-    if (!tok->slot || !tok->two) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory for the token index", what);
+    tok->maybe = calloc(TOK_MAYBE / 64, sizeof *tok->maybe);
+    if (!tok->slot || !tok->two || !tok->maybe) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory for the token index", what);
     memset(tok->slot, 0xff, n_slot * sizeof *tok->slot);
     memset(tok->two, 0xff, 65536 * sizeof *tok->two);
     tok->n_slot = n_slot;
@@ -145,7 +149,10 @@ slm2_status tok_index(struct slm2_tok *tok, const char *what, struct slm2_err *e
         int32_t *at = t ? &t->id : e->n == 2 ? &tok->two[s[0] << 8 | s[1]] : &tok->byte_id[s[0]];
         if (*at >= 0) return slm2_fail(err, SLM2_EFORMAT, "%s: tokens %d and %d have the same bytes", what, *at, id);
         *at = id;
-        if (t) *t = (struct tok_slot){key, id, e->n};
+        if (!t) continue;
+        *t = (struct tok_slot){key, id, e->n};
+        uint32_t bit = slot_of(key, e->n) >> (32 - TOK_MAYBE_BITS); /* the upper bits; the slot uses the lower ones */
+        tok->maybe[bit >> 6] |= 1ull << (bit & 63);
     }
     for (int b = 0; b < 256; b++)
         if (tok->byte_id[b] < 0)
