@@ -208,8 +208,7 @@ slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_resul
     struct dpo d = {0};
     struct slm2_tune tune = {0};
     struct slm2_buf dump = {0};
-    slm2_conf_init(slm2_dpo_settings, &o);
-    slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, args, &dump, err);
+    slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, sizeof o, args, &dump, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "dpo", &o.tune, args, dump.v, result, err);
     if (st == SLM2_OK) st = load(&d, &o, &tune, err);
     struct slm2_tune_stage stage = {.name = "dpo", .user = &d, .n_item = d.train.p.n, .step = step, .validate = validate};
@@ -220,6 +219,6 @@ slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_resul
     free(d.train.ref);
     free(d.valid.ref);
     slm2_buf_free(&dump);
-    slm2_conf_free(slm2_dpo_settings, &o);
+    slm2_tune_settings_free(slm2_dpo_settings, &o, args);
     return st;
 }

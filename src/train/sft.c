@@ -87,8 +87,7 @@ slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_resul
     struct sft s = {0};
     struct slm2_tune tune = {0};
     struct slm2_buf dump = {0};
-    slm2_conf_init(slm2_sft_settings, &o);
-    slm2_status st = slm2_tune_settings(slm2_sft_settings, &o, args, &dump, err);
+    slm2_status st = slm2_tune_settings(slm2_sft_settings, &o, sizeof o, args, &dump, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "sft", &o.tune, args, dump.v, result, err);
     if (st == SLM2_OK) st = load(&s, &o, &tune, err);
     struct slm2_tune_stage stage = {.name = "sft", .user = &s, .n_item = s.rows.n_rows, .step = step, .validate = validate};
@@ -99,6 +98,6 @@ slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_resul
     slm2_convos_free(&s.train);
     slm2_convos_free(&s.valid);
     slm2_buf_free(&dump);
-    slm2_conf_free(slm2_sft_settings, &o);
+    slm2_tune_settings_free(slm2_sft_settings, &o, args);
     return st;
 }

@@ -14,18 +14,27 @@
 const char *const slm2_tune_precisions[] = {"fp32", "bf16", NULL}; /* as enum slm2_precision */
 const char *const slm2_tune_optims[] = {"adamw", "rmsprop", NULL}; /* as enum slm2_optim_kind */
 
-slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err)
+slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, size_t size, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err)
 {
-    SLM2_TRY(slm2_conf_yaml(table, obj, args->config, err));
-    for (int i = 0; i < args->n_sets; i++) SLM2_TRY(slm2_conf_set(table, obj, args->sets[i], err));
-    if (args->threads > 0) {
-        char set[40];
-        snprintf(set, sizeof set, "threads=%d", args->threads);
-        SLM2_TRY(slm2_conf_set(table, obj, set, err));
+    if (args->settings) memcpy(obj, args->settings, size);
+    else {
+        slm2_conf_init(table, obj);
+        SLM2_TRY(slm2_conf_yaml(table, obj, args->config, err));
+        for (int i = 0; i < args->n_sets; i++) SLM2_TRY(slm2_conf_set(table, obj, args->sets[i], err));
+        if (args->threads > 0) {
+            char set[40];
+            snprintf(set, sizeof set, "threads=%d", args->threads);
+            SLM2_TRY(slm2_conf_set(table, obj, set, err));
+        }
     }
     SLM2_TRY(slm2_conf_required(table, obj, err));
     slm2_conf_dump(table, obj, dump);
     return slm2_buf_check(dump, err);
+}
+
+void slm2_tune_settings_free(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args)
+{
+    if (!args->settings) slm2_conf_free(table, obj); /* borrowed ones are the caller's */
 }
 
 double slm2_stage_figure(const struct slm2_stage_result *r, const char *name)

@@ -52,6 +52,7 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
 
 /* What the caller brings and gets back; the same for every stage. */
 struct slm2_stage_args {
+    const void *settings;        /* the stage's settings, already read (borrowed), or NULL: read them from config and sets */
     const char *config;          /* YAML file */
     const char *const *sets;     /* [n_sets] "key=value" */
     int n_sets;
@@ -93,8 +94,10 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
-/* Reads settings: YAML, then sets, then args->threads. */
-slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err);
+/* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
+ * slm2_tune_settings_free whatever the result. */
+slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, size_t size, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err);
+void slm2_tune_settings_free(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args);
 double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /* NaN when absent */
 
 /* The stages. */
