@@ -21,7 +21,8 @@ static int data_build(int argc, char **argv)
         .yaml_first = true};
     struct slm2_data_opts o = {0};
     struct slm2_err err = {0};
-    int n_pos = 0, rc = slm2_cli_parse(&doc, slm2_data_table, &o, argc, argv, NULL, 0, &n_pos);
+    const char *pos[1] = {0};
+    int n_pos = 0, rc = slm2_cli_parse(&doc, slm2_data_table, &o, argc, argv, pos, 1, &n_pos);
     if (rc < 0) {
         o.stop = slm2_cli_catch_stop();
         rc = slm2_data_build(&o, &err) == SLM2_OK ? 0 : slm2_cli_fail(&err);
@@ -169,11 +170,15 @@ int slm2_cmd_data(int argc, char **argv)
 {
     static const struct { const char *name; int (*run)(int argc, char **argv); } parts[] = {
         {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}};
+    char full[32]; /* "data build": what messages call the command */
     static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n"
                                 "`slm2 data build --help` and so on tell more.\n";
     if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats or verify");
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (strcmp(argv[1], parts[i].name) == 0) return parts[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], parts[i].name) != 0) continue;
+        snprintf(full, sizeof full, "data %s", parts[i].name);
+        argv[1] = full;
+        return parts[i].run(argc - 1, argv + 1);
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
