@@ -209,6 +209,16 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
     return st;
 }
 
+slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err)
+{
+    struct names steps = {0};
+    path[0] = 0;
+    slm2_status st = list_steps(&steps, run_dir, err);
+    if (st == SLM2_OK && steps.n) st = join(path, run_dir, steps.v[steps.n - 1], err);
+    names_free(&steps);
+    return st;
+}
+
 /* Removes what an interrupted save left and all but the keep newest. */
 static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
 {
@@ -354,7 +364,7 @@ slm2_status slm2_ckpt_load(const char *dir, struct slm2_trainer *t, struct slm2_
     char opt[SLM2_PATH_MAX];
     json_t *state = NULL;
     int64_t step = 0;
-    SLM2_TRY(slm2_ckpt_verify(dir, true, err));
+    SLM2_TRY(slm2_ckpt_verify(dir, false, err));
     SLM2_TRY(join(opt, dir, optimizer_dir, err));
     SLM2_TRY(slm2_ckpt_state(dir, &state, err));
     slm2_status st = check_state(t, state, dir, &step, err);

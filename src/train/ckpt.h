@@ -19,13 +19,15 @@ enum { SLM2_PATH_MAX = 4096 };
  * receives the folder. */
 slm2_status slm2_ckpt_save(const char *run_dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *path, struct slm2_err *err);
 
-/* path [SLM2_PATH_MAX] receives the newest complete checkpoint, "" when there is none. */
+/* path [SLM2_PATH_MAX] receives the newest complete checkpoint, "" when there is none.  Hashes are verified. */
 slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err);
+/* The same without looking inside: complete or damaged, the highest step. */
+slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err);
 /* Sizes of all files of the manifest, with hashes their bytes too. */
 slm2_status slm2_ckpt_verify(const char *ckpt_dir, bool hashes, struct slm2_err *err);
 /* state.json of a checkpoint; the caller's to json_decref. */
 slm2_status slm2_ckpt_state(const char *ckpt_dir, json_t **state, struct slm2_err *err);
-/* Weights, optimizer state and n_update into a trainer of the same config, precision and optimizer; hashes are verified. */
+/* Weights, optimizer state and n_update into a trainer of the same config, precision and optimizer; sizes are verified (find has verified the hashes). */
 slm2_status slm2_ckpt_load(const char *ckpt_dir, struct slm2_trainer *t, struct slm2_err *err);
 
 /* The folder as a finished model: weights (BF16 in mixed precision, else F32) and tokenizer files, no optimizer.  Written aside and renamed. */

@@ -145,7 +145,7 @@ static slm2_status begin_session(struct slm2_ledger *l, const char *stage, struc
 {
     char now[32], host[256] = "";
     struct utsname u;
-    SLM2_TRY(run_sql(l, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", err));
+    SLM2_TRY(run_sql(l, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", err));
     SLM2_TRY(run_sql(l, schema, err));
     for (int i = 0; i < N_PUT; i++)
         if (sqlite3_prepare_v2(l->db, put_sql[i], -1, &l->put[i], NULL) != SQLITE_OK) return fail_db(l, err);

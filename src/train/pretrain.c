@@ -1,0 +1,494 @@
+/* pretrain.c - the pre-training run.  Its whole state is (weights, optimizer, updates made, rows consumed, start of the cooldown):
+ * row i of the stream and the learning rate of step s are functions of their index, so a resumed run repeats nothing and skips nothing. */
+#include "train/pretrain.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "data/build.h"
+#include "data/mix.h"
+#include "data/pack.h"
+#include "train/ledger.h"
+
+struct run {
+    const struct slm2_pretrain_opts *o;
+    const char *what;
+    struct slm2_config cfg;
+    struct slm2_schedule schedule;
+    bool cooldown_by_signal, cooldown_refused;
+    int n_ctx, rows_per_step;
+    struct slm2_dataset set;
+    struct slm2_mix_source *train, *valid; /* [n_source]; names and prefixes borrowed from o and set */
+    int n_source, n_valid;
+    struct slm2_mix *train_mix, *valid_mix;
+    struct slm2_trainer *t;
+    struct slm2_tok *tok;
+    struct slm2_ledger *ledger;
+    struct slm2_batch batch;
+    int32_t *ids;          /* [rows_per_step, n_ctx + 1] */
+    int64_t n_row;         /* consumed */
+    int64_t saved_step;    /* of the newest checkpoint, -1 */
+    double valid_loss;     /* newest, NaN when not measured */
+    int64_t valid_step;
+    double committed_s;
+    char path[SLM2_PATH_MAX];
+    struct slm2_train_result *res;
+};
+
+static bool asked(const volatile sig_atomic_t *flag) { return flag && *flag; }
+
+/* ---- data ------------------------------------------------------------------------------------------------------------- */
+static const struct slm2_dataset_source *find_source(const struct run *r, const char *name)
+{
+    for (int i = 0; i < r->set.n; i++)
+        if (!strcmp(r->set.v[i].name, name)) return &r->set.v[i];
+    return NULL;
+}
+
+static slm2_status add_source(struct run *r, const char *name, double weight, const char *prefix, const char *valid, struct slm2_err *err)
+{
+    const struct slm2_dataset_source *s = find_source(r, name);
+    if (!*prefix && !s) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" is neither in the data folder \"%s\" nor has a prefix of its own", r->what, name, r->o->data);
+    if (!*prefix) prefix = s->prefix[SLM2_SPLIT_TRAIN];
+    if (!*valid && s) valid = s->prefix[SLM2_SPLIT_VAL];
+    if (weight < 0 && !s) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" needs a weight", r->what, name);
+    if (weight < 0) weight = s->weight;
+    if (!prefix) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" of %s holds no training documents", r->what, name, r->o->data);
+    r->train[r->n_source++] = (struct slm2_mix_source){.name = name, .prefix = prefix, .weight = weight};
+    if (valid && *valid) r->valid[r->n_valid++] = (struct slm2_mix_source){.name = name, .prefix = valid, .weight = 1};
+    return SLM2_OK;
+}
+
+static slm2_status open_data(struct run *r, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    const struct slm2_pretrain_source *list = o->sources.items;
+    if (*o->data) SLM2_TRY(slm2_dataset_open(&r->set, o->data, err));
+    int n = o->sources.n ? o->sources.n : r->set.n;
+    if (n == 0) return slm2_fail(err, SLM2_EUSAGE, "%s: no data; set data to a folder made by `slm2 data build`, or list sources with a prefix", r->what);
+    if (r->set.n && r->set.vocab_size > r->cfg.vocab_size)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: ids of %s go to %d, model.vocab_size is %d", r->what, o->data, r->set.vocab_size, r->cfg.vocab_size);
+    if (r->set.n && r->set.eos != r->cfg.eos_id)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: documents of %s end with id %d, model.eos_id is %d", r->what, o->data, r->set.eos, r->cfg.eos_id);
+    r->train = calloc((size_t)n, sizeof *r->train);
+    r->valid = calloc((size_t)n, sizeof *r->valid);
+    if (!r->train || !r->valid) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d sources", n);
+    for (int i = 0; i < n; i++) {
+        if (o->sources.n) SLM2_TRY(add_source(r, list[i].name, list[i].weight, list[i].prefix, list[i].valid, err));
+        else if (r->set.v[i].prefix[SLM2_SPLIT_TRAIN]) SLM2_TRY(add_source(r, r->set.v[i].name, -1, "", "", err));
+    }
+    struct slm2_mix_opts m = {.n_ctx = r->n_ctx, .vocab_size = r->cfg.vocab_size, .seed = (uint64_t)o->seed};
+    SLM2_TRY(slm2_mix_open(&r->train_mix, r->train, r->n_source, &m, err));
+    m.keep_order = true;
+    if (r->n_valid && o->valid_every) SLM2_TRY(slm2_mix_open(&r->valid_mix, r->valid, r->n_valid, &m, err));
+    if (!r->n_valid && o->valid_every) slm2_log(SLM2_WARN, "%s: no source has held-out documents; there will be no validation loss", r->what);
+    return SLM2_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------------ */
+static slm2_status same_config(const struct run *r, const struct slm2_config *of_ckpt, struct slm2_err *err)
+{
+    struct slm2_config a = r->cfg, b = *of_ckpt;
+    a.torch_dtype = b.torch_dtype = SLM2_CFG_F32;
+    json_t *x = slm2_config_to_json(&a), *y = slm2_config_to_json(&b);
+    const char *key;
+    json_t *value;
+    slm2_status st = x && y ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory to compare configs");
+    json_object_foreach(x, key, value)
+        if (st == SLM2_OK && !json_equal(value, json_object_get(y, key)))
+            st = slm2_fail(err, SLM2_EUSAGE, "%s: %s differs between the settings and the checkpoint in %s; use another run folder or resume=fresh", r->what, key, r->o->run);
+    json_decref(x);
+    json_decref(y);
+    return st;
+}
+
+static slm2_status same_int(const struct run *r, const json_t *state, const char *key, int64_t now, struct slm2_err *err)
+{
+    int64_t was;
+    SLM2_TRY(slm2_json_get_int(state, key, "state.json", INT64_MIN, INT64_MAX, &was, err));
+    if (was == now) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "%s: %s is %lld, the checkpoint in %s was made with %lld; use another run folder or resume=fresh", r->what, key, (long long)now, r->o->run, (long long)was);
+}
+
+static json_t *sources_json(const struct run *r)
+{
+    json_t *j = json_array();
+    for (int i = 0; j && i < r->n_source; i++) json_array_append_new(j, json_pack("{s:s, s:f}", "name", r->train[i].name, "weight", r->train[i].weight));
+    return j;
+}
+
+static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *err)
+{
+    json_t *state = NULL, *now = NULL;
+    int64_t start;
+    SLM2_TRY(slm2_ckpt_load(ckpt, r->t, err));
+    SLM2_TRY(slm2_ckpt_state(ckpt, &state, err));
+    slm2_status st = same_int(r, state, "n_ctx", r->n_ctx, err);
+    if (st == SLM2_OK) st = same_int(r, state, "data_seed", r->o->seed, err);
+    if (st == SLM2_OK) st = slm2_json_get_int(state, "rows", "state.json", 0, (int64_t)1 << 48, &r->n_row, err);
+    if (st == SLM2_OK) st = slm2_json_get_bool_or(state, "cooldown_by_signal", "state.json", false, &r->cooldown_by_signal, err);
+    if (st == SLM2_OK) st = slm2_json_get_int_or(state, "cooldown_start", "state.json", -1, INT64_MAX / 4, -1, &start, err);
+    if (st == SLM2_OK) st = slm2_json_get_real_or(state, "loss_first", "state.json", (double)NAN, &r->res->loss_first, err);
+    if (st == SLM2_OK) st = slm2_json_get_real_or(state, "loss", "state.json", (double)NAN, &r->res->loss, err);
+    if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_first", "state.json", (double)NAN, &r->res->metric_before, err);
+    if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_loss", "state.json", (double)NAN, &r->valid_loss, err);
+    if (st == SLM2_OK) st = slm2_json_get_int_or(state, "valid_step", "state.json", -1, INT64_MAX / 4, -1, &r->valid_step, err);
+    if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
+    now = sources_json(r);
+    if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
+        slm2_log(SLM2_WARN, "%s: sources or weights are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
+    json_decref(now);
+    json_decref(state);
+    r->saved_step = r->t->n_update;
+    return st;
+}
+
+/* Checkpoints, ledger and model of an earlier run in the same folder. */
+static slm2_status start_over(struct run *r, struct slm2_err *err)
+{
+    static const char *const ledger[] = {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"};
+    for (;;) {
+        SLM2_TRY(slm2_ckpt_newest(r->o->run, r->path, err));
+        if (!*r->path) break;
+        SLM2_TRY(slm2_dir_remove(r->path, err));
+    }
+    for (int i = 0; i < 3; i++) {
+        SLM2_TRY(slm2_path_join(r->path, sizeof r->path, r->o->run, ledger[i], err));
+        if (slm2_path_exists(r->path) && remove(r->path)) return slm2_fail_errno(err, "%s: cannot be removed", r->path);
+    }
+    SLM2_TRY(slm2_path_join(r->path, sizeof r->path, r->o->run, "final", err));
+    return slm2_dir_remove(r->path, err);
+}
+
+static slm2_status open_trainer(struct run *r, const char *ckpt, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    size_t max_tok;
+    if (!slm2_mul_size((size_t)o->micro_batch, (size_t)r->n_ctx, &max_tok) || max_tok > INT32_MAX / 2)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch %d rows of %d tokens are too many at once; use train.accumulation", r->what, o->micro_batch, r->n_ctx);
+    struct slm2_trainer_opts t = {.model_path = *ckpt ? ckpt : *o->init_from ? o->init_from : NULL, .cfg = &r->cfg, .seed = (uint64_t)o->seed,
+                                  .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .max_tok = (int)max_tok,
+                                  .optim = {.kind = SLM2_ADAMW, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .max_grad_norm = o->max_grad_norm},
+                                  .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads}};
+    SLM2_TRY(slm2_trainer_new(&r->t, &t, err));
+    if (*o->init_from) r->cfg = r->t->model->cfg;
+    else SLM2_TRY(same_config(r, &r->t->model->cfg, err));
+    SLM2_TRY(slm2_batch_init(&r->batch, (int)max_tok, (int)max_tok, err));
+    r->ids = malloc((size_t)r->rows_per_step * ((size_t)r->n_ctx + 1) * sizeof *r->ids);
+    if (!r->ids) return slm2_fail(err, SLM2_ENOMEM, "no memory for the rows of a step");
+    r->res->bytes = slm2_trainer_bytes(r->t);
+    return SLM2_OK;
+}
+
+static slm2_status open_tokenizer(struct run *r, struct slm2_err *err)
+{
+    const char *name = r->o->tokenizer;
+    if (!strcmp(name, "none")) return SLM2_OK;
+    SLM2_TRY(slm2_tok_open(&r->tok, *name ? name : NULL, err));
+    if (slm2_tok_n_vocab(r->tok) <= r->cfg.vocab_size) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "%s: the tokenizer has %d ids, model.vocab_size is %d; set tokenizer to the vocabulary of the data, or to none", r->what, slm2_tok_n_vocab(r->tok), r->cfg.vocab_size);
+}
+
+static slm2_status record_files(struct run *r, const struct slm2_mix_source *v, int n, int split, struct slm2_err *err)
+{
+    for (int i = 0; i < n; i++) {
+        const struct slm2_dataset_source *s = find_source(r, v[i].name);
+        char bin[SLM2_PATH_MAX], hex[65];
+        struct slm2_shard shard;
+        struct slm2_ledger_file f = {.path = bin, .source = v[i].name, .sha256 = hex, .language = s ? s->lang : "", .licence = s ? s->license : ""};
+        if (snprintf(bin, sizeof bin, "%s.bin", v[i].prefix) >= (int)sizeof bin) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", v[i].prefix);
+        if (s && s->prefix[split] && !strcmp(s->prefix[split], v[i].prefix)) snprintf(hex, sizeof hex, "%s", s->sha256[split]);
+        else SLM2_TRY(slm2_sha256_file(bin, hex, err));
+        SLM2_TRY(slm2_shard_open(&shard, v[i].prefix, err));
+        f.bytes = (int64_t)shard.bin.n;
+        f.tokens = shard.n_tok;
+        f.documents = shard.n_doc;
+        slm2_shard_close(&shard);
+        slm2_ledger_file(r->ledger, &f);
+    }
+    return SLM2_OK;
+}
+
+static slm2_status open_ledger(struct run *r, struct slm2_err *err)
+{
+    struct slm2_buf dump = {0};
+    SLM2_TRY(slm2_path_join(r->res->ledger, sizeof r->res->ledger, r->o->run, "run.sqlite", err));
+    SLM2_TRY(slm2_ledger_open(&r->ledger, r->res->ledger, "pretrain", err));
+    slm2_conf_dump(slm2_pretrain_table, r->o, &dump);
+    slm2_status st = slm2_buf_check(&dump, err);
+    if (st == SLM2_OK) slm2_ledger_run(r->ledger, "config", dump.v);
+    slm2_buf_free(&dump);
+    slm2_ledger_run(r->ledger, "config_file", r->what);
+    slm2_ledger_run(r->ledger, "kernels", r->t->ctx.k->name);
+    slm2_ledger_run(r->ledger, "data_manifest_sha256", r->set.n ? r->set.manifest_sha256 : "");
+    slm2_ledger_figure(r->ledger, "parameters", (double)r->t->model->params.n_elem);
+    slm2_ledger_figure(r->ledger, "tokens_per_step", (double)r->rows_per_step * r->n_ctx);
+    slm2_ledger_figure(r->ledger, "flops_per_token", slm2_model_flops_per_token(&r->cfg, r->n_ctx / 2.0));
+    slm2_ledger_figure(r->ledger, "trainer_bytes", (double)r->res->bytes);
+    slm2_ledger_figure(r->ledger, "threads", r->t->ctx.n_threads);
+    slm2_ledger_rewind(r->ledger, r->t->n_update);
+    if (st == SLM2_OK) st = record_files(r, r->train, r->n_source, SLM2_SPLIT_TRAIN, err);
+    if (st == SLM2_OK) st = record_files(r, r->valid, r->n_valid, SLM2_SPLIT_VAL, err);
+    return st;
+}
+
+static slm2_status open_run(struct run *r, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    char ckpt[SLM2_PATH_MAX] = "";
+    r->schedule = o->schedule;
+    if (!r->schedule.n_step) r->schedule.n_step = o->steps;
+    SLM2_TRY(slm2_schedule_check(&r->schedule, r->what, err));
+    SLM2_TRY(slm2_config_from_settings(&r->cfg, &o->model, r->what, err));
+    if (*o->init_from) { /* its config rules; opened once more by the trainer */
+        struct slm2_model *m;
+        SLM2_TRY(slm2_model_open(&m, o->init_from, err));
+        r->cfg = m->cfg;
+        slm2_model_free(m);
+    }
+    r->n_ctx = o->n_ctx ? o->n_ctx : r->cfg.n_ctx;
+    if (r->n_ctx > r->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", r->what, r->n_ctx, r->cfg.n_ctx);
+    r->rows_per_step = o->micro_batch * o->accumulation;
+    SLM2_TRY(open_data(r, err));
+    SLM2_TRY(open_tokenizer(r, err));
+    SLM2_TRY(slm2_dir_make(o->run, err));
+    if (o->resume == SLM2_RESUME_FRESH) SLM2_TRY(start_over(r, err));
+    else SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
+    if (!*ckpt && o->resume == SLM2_RESUME_REQUIRE) return slm2_fail(err, SLM2_EUSAGE, "%s: %s holds no complete checkpoint to resume", r->what, o->run);
+    SLM2_TRY(open_trainer(r, ckpt, err));
+    if (*ckpt) SLM2_TRY(take_state(r, ckpt, err));
+    SLM2_TRY(open_ledger(r, err));
+    slm2_ledger_event(r->ledger, r->t->n_update, *ckpt ? "resume" : "start", "%s", *ckpt ? ckpt : *o->init_from ? o->init_from : "random weights");
+    if (*ckpt) slm2_log(SLM2_INFO, "pretrain: resumes at step %" PRId64 " from %s", r->t->n_update, ckpt);
+    snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
+    return slm2_ledger_commit(r->ledger, err);
+}
+
+/* ---- checkpoints and the account of the data --------------------------------------------------------------------------------- */
+static int64_t end_step(const struct run *r)
+{
+    int64_t end = r->schedule.cooldown_start + r->schedule.n_cooldown;
+    if (r->schedule.kind != SLM2_SCHEDULE_HYBRID || r->schedule.cooldown_start < 0) return r->o->steps;
+    return r->cooldown_by_signal || end < r->o->steps ? end : r->o->steps;
+}
+
+static void record_sources(struct run *r)
+{
+    double planned = (double)end_step(r) * r->rows_per_step * r->n_ctx;
+    for (int i = 0; i < r->n_source; i++) {
+        double share = slm2_mix_share(r->train_mix, i);
+        slm2_ledger_source(r->ledger, r->train[i].name, share, share * planned, slm2_mix_drawn(r->train_mix, i, r->n_row).tokens);
+    }
+}
+
+static json_t *real_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+static slm2_status save(struct run *r, struct slm2_err *err)
+{
+    if (r->saved_step == r->t->n_update) return SLM2_OK;
+    record_sources(r);
+    SLM2_TRY(slm2_ledger_commit(r->ledger, err));
+    json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
+                          "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "tokens", (json_int_t)(r->n_row * r->n_ctx),
+                          "loss_first", real_or_null(r->res->loss_first), "loss", real_or_null(r->res->loss), "valid_first", real_or_null(r->res->metric_before),
+                          "valid_loss", real_or_null(r->valid_loss), "valid_step", (json_int_t)r->valid_step, "sources", sources_json(r));
+    struct slm2_buf dump = {0};
+    slm2_conf_dump(slm2_pretrain_table, r->o, &dump);
+    if (j && dump.n) json_object_set_new(j, "settings", json_stringn(dump.v, dump.n));
+    slm2_buf_free(&dump);
+    double start = slm2_now_s();
+    slm2_status st = j ? slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, r->res->ckpt_dir, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run");
+    json_decref(j);
+    SLM2_TRY(st);
+    r->saved_step = r->t->n_update;
+    slm2_ledger_event(r->ledger, r->t->n_update, "checkpoint", "%s in %.1f s", r->res->ckpt_dir, slm2_now_s() - start);
+    return SLM2_OK;
+}
+
+/* ---- one step, one validation ------------------------------------------------------------------------------------------------ */
+static int32_t *row_ids(const struct run *r, int row) { return r->ids + (size_t)row * ((size_t)r->n_ctx + 1); }
+
+static slm2_status train_step(struct run *r, struct slm2_step_stats *stats, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    int64_t count = 0;
+    for (int i = 0; i < r->rows_per_step; i++) {
+        SLM2_TRY(slm2_mix_row(r->train_mix, r->n_row + i, row_ids(r, i), NULL, err));
+        count += slm2_pack_count(row_ids(r, i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss);
+    }
+    float weight = count ? (float)(1.0 / (double)count) : 0.0f;
+    slm2_trainer_begin(r->t);
+    for (int k = 0; k < o->accumulation; k++) {
+        slm2_batch_clear(&r->batch);
+        for (int i = 0; i < o->micro_batch; i++)
+            SLM2_TRY(slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err));
+        slm2_trainer_accumulate(r->t, &r->batch);
+    }
+    SLM2_TRY(slm2_trainer_update(r->t, slm2_schedule_lr(&r->schedule, r->t->n_update), stats, err));
+    r->n_row += r->rows_per_step;
+    return SLM2_OK;
+}
+
+/* Mean loss of the held-out rows of each source, and of all of them. */
+static slm2_status validate(struct run *r, struct slm2_err *err)
+{
+    if (!r->valid_mix || r->valid_step == r->t->n_update) return SLM2_OK;
+    double all = 0;
+    int64_t n_all = 0;
+    char name[256];
+    for (int s = 0; s < r->n_valid; s++) {
+        int64_t n_rows = slm2_mix_epoch_rows(r->valid_mix, s), count = 0;
+        double sum = 0;
+        if (n_rows > r->o->valid_rows) n_rows = r->o->valid_rows;
+        for (int64_t row = 0; row < n_rows;) {
+            slm2_batch_clear(&r->batch);
+            for (int i = 0; i < r->o->micro_batch && row < n_rows; i++, row++) {
+                SLM2_TRY(slm2_mix_source_row(r->valid_mix, s, row, r->ids, err));
+                count += slm2_pack_count(r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss);
+                SLM2_TRY(slm2_pack_row(&r->batch, r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss, 1.0f, err));
+            }
+            sum += slm2_trainer_evaluate(r->t, &r->batch);
+        }
+        all += sum;
+        n_all += count;
+        snprintf(name, sizeof name, "valid_loss.%s", r->valid[s].name);
+        if (count) slm2_ledger_metric(r->ledger, r->t->n_update, name, sum / (double)count);
+    }
+    if (!n_all) return SLM2_OK;
+    r->valid_loss = all / (double)n_all;
+    r->valid_step = r->t->n_update;
+    if (r->t->n_update == 0) r->res->metric_before = r->valid_loss;
+    slm2_ledger_metric(r->ledger, r->t->n_update, "valid_loss", r->valid_loss);
+    slm2_log(SLM2_INFO, "pretrain: step %" PRId64 ": validation loss %.4f over %" PRId64 " tokens", r->t->n_update, r->valid_loss, n_all);
+    return SLM2_OK;
+}
+
+static void begin_cooldown(struct run *r)
+{
+    struct slm2_schedule *s = &r->schedule;
+    if (r->cooldown_by_signal || r->cooldown_refused || !asked(r->o->cooldown)) return;
+    if (s->kind != SLM2_SCHEDULE_HYBRID || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
+        slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", s->kind != SLM2_SCHEDULE_HYBRID ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
+        r->cooldown_refused = true;
+        return;
+    }
+    s->cooldown_start = r->t->n_update;
+    r->cooldown_by_signal = true;
+    slm2_log(SLM2_INFO, "pretrain: cooldown from step %" PRId64 " to %" PRId64, s->cooldown_start, end_step(r));
+    slm2_ledger_event(r->ledger, r->t->n_update, "cooldown", "asked by signal: steps %" PRId64 " to %" PRId64, s->cooldown_start, end_step(r));
+}
+
+static slm2_status record_step(struct run *r, const struct slm2_step_stats *st, double took_s, struct slm2_err *err)
+{
+    int64_t step = r->t->n_update; /* the step is named by the updates made after it */
+    double rate = (double)r->rows_per_step * r->n_ctx / took_s;
+    slm2_ledger_metric(r->ledger, step, "tokens", (double)r->n_row * r->n_ctx);
+    slm2_ledger_metric(r->ledger, step, "loss", st->loss);
+    slm2_ledger_metric(r->ledger, step, "lr", st->lr);
+    slm2_ledger_metric(r->ledger, step, "grad_norm", st->grad_norm);
+    slm2_ledger_metric(r->ledger, step, "clip", st->clip);
+    slm2_ledger_metric(r->ledger, step, "tokens_s", rate);
+    slm2_progress("pretrain", (double)step / (double)end_step(r), "step %" PRId64 "  loss %.3f  lr %.2e  norm %.2f  %.0f tok/s", step, st->loss, st->lr, st->grad_norm, rate);
+    if (r->o->log_every && step % r->o->log_every == 0)
+        slm2_log(SLM2_INFO, "pretrain: step %" PRId64 "/%" PRId64 "  loss %.4f  lr %.3e (%s)  grad norm %.3f  %.0f tokens/s", step, end_step(r), st->loss, st->lr,
+                 slm2_schedule_phase(&r->schedule, step - 1), st->grad_norm, rate);
+    if (slm2_now_s() - r->committed_s < 1) return SLM2_OK;
+    r->committed_s = slm2_now_s();
+    return slm2_ledger_commit(r->ledger, err);
+}
+
+static slm2_status train(struct run *r, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    int64_t first = r->t->n_update;
+    double busy_s = 0;
+    if (first == 0 && o->valid_every) SLM2_TRY(validate(r, err));
+    while (r->t->n_update < end_step(r)) {
+        struct slm2_step_stats stats;
+        if (asked(o->stop)) {
+            SLM2_TRY(save(r, err));
+            slm2_ledger_event(r->ledger, r->t->n_update, "stop", "asked to stop");
+            return slm2_fail(err, SLM2_ESTOP, "stopped at step %" PRId64 " of %" PRId64 "; %s is saved, the same command goes on from there", r->t->n_update, end_step(r), r->res->ckpt_dir);
+        }
+        begin_cooldown(r);
+        double start = slm2_now_s();
+        slm2_status st = train_step(r, &stats, err);
+        if (st != SLM2_OK) {
+            slm2_ledger_event(r->ledger, r->t->n_update, "warning", "%s", err ? err->msg : "the step failed");
+            return st;
+        }
+        double took_s = slm2_now_s() - start;
+        busy_s += took_s;
+        if (r->t->n_update == 1) r->res->loss_first = stats.loss;
+        r->res->loss = stats.loss;
+        SLM2_TRY(record_step(r, &stats, took_s, err));
+        if (o->valid_every && r->t->n_update % o->valid_every == 0) SLM2_TRY(validate(r, err));
+        if (o->ckpt_every && r->t->n_update % o->ckpt_every == 0) SLM2_TRY(save(r, err));
+    }
+    if (r->t->n_update > first) r->res->tok_per_s = (double)(r->t->n_update - first) * r->rows_per_step * r->n_ctx / busy_s;
+    return SLM2_OK;
+}
+
+static slm2_status finish(struct run *r, struct slm2_err *err)
+{
+    struct slm2_train_result *res = r->res;
+    struct slm2_ledger_cost cost;
+    SLM2_TRY(validate(r, err));
+    SLM2_TRY(save(r, err));
+    SLM2_TRY(slm2_path_join(res->model_dir, sizeof res->model_dir, r->o->run, "final", err));
+    SLM2_TRY(slm2_ckpt_export(res->model_dir, r->t, r->tok, NULL, err));
+    record_sources(r);
+    SLM2_TRY(slm2_ledger_cost(r->ledger, &cost, err));
+    res->wall_s = cost.wall_s;
+    res->cpu_s = cost.cpu_s;
+    slm2_ledger_figure(r->ledger, "steps", (double)r->t->n_update);
+    slm2_ledger_figure(r->ledger, "tokens", (double)r->n_row * r->n_ctx);
+    slm2_ledger_figure(r->ledger, "loss_first", res->loss_first);
+    slm2_ledger_figure(r->ledger, "loss", res->loss);
+    slm2_ledger_figure(r->ledger, "valid_loss_first", res->metric_before);
+    slm2_ledger_figure(r->ledger, "valid_loss", r->valid_loss);
+    if (res->tok_per_s > 0) slm2_ledger_figure(r->ledger, "tokens_per_s", res->tok_per_s);
+    slm2_ledger_figure(r->ledger, "wall_s", cost.wall_s);
+    slm2_ledger_figure(r->ledger, "cpu_s", cost.cpu_s);
+    if (cost.rapl) slm2_ledger_figure(r->ledger, "rapl_j", cost.rapl_j);
+    slm2_ledger_figure_text(r->ledger, "model", res->model_dir);
+    slm2_ledger_event(r->ledger, r->t->n_update, "finish", "loss %.4f, validation loss %.4f, %s", res->loss, r->valid_loss, res->model_dir);
+    return SLM2_OK;
+}
+
+slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *what, struct slm2_train_result *res, struct slm2_err *err)
+{
+    struct run r = {.o = o, .what = what, .res = res, .saved_step = -1, .valid_step = -1, .valid_loss = (double)NAN};
+    struct slm2_err own; /* the message also goes to the ledger */
+    *res = (struct slm2_train_result){.loss_first = (double)NAN, .loss = (double)NAN, .metric_before = (double)NAN, .metric = (double)NAN};
+    slm2_status st = open_run(&r, &own);
+    if (st == SLM2_OK) st = train(&r, &own);
+    if (st == SLM2_OK) st = finish(&r, &own);
+    slm2_progress_end();
+    if (r.t) res->step = r.t->n_update;
+    res->n_tok = r.n_row * r.n_ctx;
+    res->metric = r.valid_loss;
+    struct slm2_err at_close;
+    slm2_status closed = slm2_ledger_close(r.ledger, &at_close);
+    if (st == SLM2_OK && closed != SLM2_OK) {
+        st = closed;
+        own = at_close;
+    }
+    if (st != SLM2_OK && err) *err = own;
+    slm2_batch_free(&r.batch);
+    free(r.ids);
+    slm2_trainer_free(r.t);
+    slm2_tok_free(r.tok);
+    slm2_mix_close(r.train_mix);
+    slm2_mix_close(r.valid_mix);
+    free(r.train);
+    free(r.valid);
+    slm2_dataset_free(&r.set);
+    return st;
+}

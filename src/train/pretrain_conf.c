@@ -1,0 +1,81 @@
+/* pretrain_conf.c - the settings of a pre-training run: the table that reads, checks, documents and dumps them. */
+#include <stddef.h>
+
+#include "train/pretrain.h"
+
+#define AT(field) offsetof(struct slm2_pretrain_opts, field)
+static const char *const resumes[] = {"auto", "fresh", "require", NULL}, *const precisions[] = {"fp32", "bf16", NULL}, *const losses[] = {"all", "masked", NULL};
+
+static const struct slm2_opt source_table[] = {
+    {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, name), .def = "!", .help = "source in the data folder, or a name of your own"},
+    {.name = "weight", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct slm2_pretrain_source, weight), .lo = -1, .hi = 1e18, .def = "-1", .help = "share of the tokens, relative; -1: the data folder's"},
+    {.name = "prefix", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, prefix), .help = "token files without .bin/.idx, instead of the data folder's"},
+    {.name = "valid", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, valid), .help = "held-out token files without .bin/.idx"},
+    {.name = NULL},
+};
+
+const struct slm2_opt slm2_pretrain_table[] = {
+    {.name = "run", .type = SLM2_OPT_STR, .offset = AT(run), .def = "!", .help = "folder of the run: checkpoints, ledger, finished model"},
+    {.name = "resume", .type = SLM2_OPT_ENUM, .offset = AT(resume), .def = "auto", .choices = resumes, .help = "auto: go on from the newest checkpoint if there is one; fresh: delete the run's checkpoints and start over; require: fail without a checkpoint"},
+    {.name = "data", .type = SLM2_OPT_STR, .offset = AT(data), .help = "folder made by `slm2 data build`"},
+    {.name = "sources", .type = SLM2_OPT_LIST, .offset = AT(sources), .sub = source_table, .sub_size = sizeof(struct slm2_pretrain_source), .help = "which sources, with which weights; none: all of the data folder"},
+    {.name = "init_from", .type = SLM2_OPT_STR, .offset = AT(init_from), .help = "checkpoint to start from; none: random weights for `model`"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = AT(tokenizer), .help = "vocabulary put beside the weights: a file, none, or nothing for the bundled one"},
+    {.name = "seed", .type = SLM2_OPT_INT64, .offset = AT(seed), .lo = 0, .hi = 9007199254740991.0, .def = "1234", .help = "seed of weights and data order"},
+    {.name = "threads", .type = SLM2_OPT_INT, .offset = AT(threads), .lo = 0, .hi = 1024, .def = "0", .help = "threads; 0: one per core; does not change the result", .alias = 't'},
+    {.name = "isa", .type = SLM2_OPT_STR, .offset = AT(isa), .help = "instruction set: scalar, avx2, avx512; default: the best"},
+    SLM2_CONFIG_ROWS(struct slm2_pretrain_opts, model),
+    {.name = "train.n_ctx", .type = SLM2_OPT_INT, .offset = AT(n_ctx), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of a row; 0: model.n_ctx"},
+    {.name = "train.micro_batch", .type = SLM2_OPT_INT, .offset = AT(micro_batch), .lo = 1, .hi = 65536, .def = "2", .help = "rows computed at once"},
+    {.name = "train.accumulation", .type = SLM2_OPT_INT, .offset = AT(accumulation), .lo = 1, .hi = 1 << 20, .def = "1", .help = "micro-batches of a step"},
+    {.name = "train.steps", .type = SLM2_OPT_INT64, .offset = AT(steps), .lo = 1, .hi = 1e15, .def = "1000", .help = "updates; a cooldown may end the run earlier"},
+    {.name = "train.precision", .type = SLM2_OPT_ENUM, .offset = AT(precision), .def = "fp32", .choices = precisions, .help = "fp32, or bf16: bf16 weights and activations, fp32 master weights and sums"},
+    {.name = "train.recompute", .type = SLM2_OPT_BOOL, .offset = AT(recompute), .def = "false", .help = "keep layer inputs only: less memory, a third more work, the same bits"},
+    {.name = "train.loss", .type = SLM2_OPT_ENUM, .offset = AT(loss), .def = "all", .choices = losses, .help = "all: every position; masked: not those whose input ends a document"},
+    {.name = "optim.beta1", .type = SLM2_OPT_FLOAT, .offset = AT(beta1), .lo = 0, .hi = 0.999999, .def = "0.9", .help = "AdamW: decay of the mean gradient"},
+    {.name = "optim.beta2", .type = SLM2_OPT_FLOAT, .offset = AT(beta2), .lo = 0, .hi = 0.999999, .def = "0.95", .help = "AdamW: decay of the mean square"},
+    {.name = "optim.eps", .type = SLM2_OPT_FLOAT, .offset = AT(eps), .lo = 1e-20, .hi = 1, .def = "1e-8", .help = "AdamW: added to the root"},
+    {.name = "optim.weight_decay", .type = SLM2_OPT_FLOAT, .offset = AT(weight_decay), .lo = 0, .hi = 100, .def = "0.1", .help = "decoupled, on matrices only"},
+    {.name = "optim.max_grad_norm", .type = SLM2_OPT_FLOAT, .offset = AT(max_grad_norm), .lo = 0, .hi = 1e9, .def = "1", .help = "clipping of the global norm; 0: none"},
+    {.name = "schedule.kind", .type = SLM2_OPT_ENUM, .offset = AT(schedule.kind), .def = "hybrid", .choices = slm2_schedule_kinds, .help = "hybrid: cosine, then inverse square root, then cooldown; cosine; linear"},
+    {.name = "schedule.lr_peak", .type = SLM2_OPT_DOUBLE, .offset = AT(schedule.lr_peak), .lo = 0, .hi = 100, .def = "1e-3", .help = "learning rate after the warm-up (M)"},
+    {.name = "schedule.lr_min", .type = SLM2_OPT_DOUBLE, .offset = AT(schedule.lr_min), .lo = 0, .hi = 100, .def = "1e-4", .help = "where the cosine would end (m)"},
+    {.name = "schedule.n_step", .type = SLM2_OPT_INT64, .offset = AT(schedule.n_step), .lo = 0, .hi = 1e15, .def = "0", .help = "N of the formulas; 0: train.steps"},
+    {.name = "schedule.n_warmup", .type = SLM2_OPT_INT64, .offset = AT(schedule.n_warmup), .lo = 0, .hi = 1e15, .def = "0", .help = "steps of linear warm-up (W)"},
+    {.name = "schedule.n_cooldown", .type = SLM2_OPT_INT64, .offset = AT(schedule.n_cooldown), .lo = 0, .hi = 1e15, .def = "0", .help = "steps of the linear cooldown to zero (C); hybrid"},
+    {.name = "schedule.cooldown_start", .type = SLM2_OPT_INT64, .offset = AT(schedule.cooldown_start), .lo = -1, .hi = 1e15, .def = "-1", .help = "step of its start (S); -1: only when SIGUSR1 asks for it"},
+    {.name = "valid.every", .type = SLM2_OPT_INT64, .offset = AT(valid_every), .lo = 0, .hi = 1e15, .def = "100", .help = "steps between validations, one also before and after the run; 0: never"},
+    {.name = "valid.rows", .type = SLM2_OPT_INT64, .offset = AT(valid_rows), .lo = 1, .hi = 1e12, .def = "64", .help = "held-out rows of each source, at most"},
+    {.name = "ckpt.every", .type = SLM2_OPT_INT64, .offset = AT(ckpt_every), .lo = 0, .hi = 1e15, .def = "1000", .help = "steps between checkpoints; one is always written at the end; 0: only there"},
+    {.name = "ckpt.keep", .type = SLM2_OPT_INT, .offset = AT(ckpt_keep), .lo = 0, .hi = 1e6, .def = "2", .help = "checkpoints to keep; 0: all"},
+    {.name = "log.every", .type = SLM2_OPT_INT64, .offset = AT(log_every), .lo = 0, .hi = 1e15, .def = "100", .help = "steps between lines in the log; 0: none"},
+    {.name = NULL},
+};
+
+slm2_status slm2_pretrain_settings(struct slm2_pretrain_opts *o, const char *config_path, const char *const *sets, int n_sets, struct slm2_err *err)
+{
+    *o = (struct slm2_pretrain_opts){0};
+    slm2_conf_init(slm2_pretrain_table, o);
+    if (config_path) SLM2_TRY(slm2_conf_yaml(slm2_pretrain_table, o, config_path, err));
+    for (int i = 0; i < n_sets; i++) SLM2_TRY(slm2_conf_set(slm2_pretrain_table, o, sets[i], err));
+    return SLM2_OK;
+}
+
+slm2_status slm2_pretrain_model(struct slm2_config *cfg, const char *config_path, struct slm2_err *err)
+{
+    struct slm2_pretrain_opts o;
+    slm2_status st = slm2_pretrain_settings(&o, config_path, NULL, 0, err);
+    if (st == SLM2_OK) st = slm2_config_from_settings(cfg, &o.model, config_path, err);
+    slm2_conf_free(slm2_pretrain_table, &o);
+    return st;
+}
+
+slm2_status slm2_pretrain(const char *config_path, const char *const *sets, int n_sets, struct slm2_train_result *res, struct slm2_err *err)
+{
+    struct slm2_pretrain_opts o;
+    slm2_status st = slm2_pretrain_settings(&o, config_path, sets, n_sets, err);
+    if (st == SLM2_OK) st = slm2_conf_required(slm2_pretrain_table, &o, err);
+    if (st == SLM2_OK) st = slm2_pretrain_run(&o, config_path ? config_path : "settings", res, err);
+    slm2_conf_free(slm2_pretrain_table, &o);
+    return st;
+}

@@ -1,0 +1,165 @@
+/* equal_train.c - runs that must give the same bits: undisturbed, resumed, resumed from an older checkpoint behind a damaged one, on 1, 2
+ * and 3 threads, with recomputation; and runs that must not, so that equality means something. */
+#include <math.h>
+#include <string.h>
+
+#include "train_data.h"
+
+/* SHA-256 over all files of weights and optimizer of a run's checkpoint of that step. */
+static void fingerprint(const char *run, int step, bool bf16, char hex[65])
+{
+    static const char *const files[] = {"model.safetensors", "optimizer/exp_avg.safetensors", "optimizer/exp_avg_sq.safetensors", "optimizer/master.safetensors"};
+    struct slm2_err err;
+    char path[1024], all[65 * 4] = "";
+    for (int i = 0; i < (bf16 ? 4 : 3); i++) {
+        snprintf(path, sizeof path, "%s/step-%08d/%s", in_dir(run), step, files[i]);
+        assert_ok(slm2_sha256_file(path, all + 64 * i, &err));
+    }
+    slm2_sha256_hex(all, strlen(all), hex);
+}
+
+static void assert_same_run(const char *a, const char *b, int step, bool bf16)
+{
+    char x[65], y[65];
+    fingerprint(a, step, bf16, x);
+    fingerprint(b, step, bf16, y);
+    assert_string_equal(x, y);
+}
+
+/* 20 = 10 + resume + 10, and 20 from a run cut at 13 whose last checkpoint is damaged: what lies behind step 10 is done again. */
+static void resumed_equals_undisturbed(void **state)
+{
+    (void)state;
+    static const char *const precisions[] = {"train.precision=fp32", "train.precision=bf16"};
+    struct slm2_err err;
+    for (int p = 0; p < 2; p++) {
+        struct slm2_train_result whole, part;
+        const char *a = p ? "whole-bf16" : "whole", *b = p ? "halves-bf16" : "halves";
+        assert_ok(run_with(a, &whole, &err, precisions[p], NULL, NULL, NULL));
+        assert_int_equal(whole.step, 20);
+        assert_true(whole.loss < whole.loss_first && whole.metric < whole.metric_before);
+        assert_ok(run_with(b, &part, &err, precisions[p], "train.steps=10", NULL, NULL));
+        assert_int_equal(part.step, 10);
+        assert_ok(run_with(b, &part, &err, precisions[p], "resume=require", NULL, NULL));
+        assert_same_run(a, b, 20, p);
+        assert_true(part.loss == whole.loss && part.metric == whole.metric && part.loss_first == whole.loss_first && part.n_tok == whole.n_tok);
+
+        /* the newest complete checkpoint is that of step 10 */
+        struct slm2_series x, y;
+        struct slm2_ledger *l;
+        const char *c = p ? "killed-bf16" : "killed";
+        assert_ok(run_with(c, &part, &err, precisions[p], "train.steps=13", NULL, NULL));
+        char last[1024];
+        snprintf(last, sizeof last, "%s/step-00000013/model.safetensors", in_dir(c));
+        assert_int_equal(truncate(last, 100), 0);
+        assert_ok(run_with(c, &part, &err, precisions[p], NULL, NULL, NULL));
+        assert_same_run(a, c, 20, p);
+        /* and the record is that of one run */
+        assert_ok(slm2_ledger_open_read(&l, whole.ledger, &err));
+        assert_ok(slm2_ledger_series(l, "loss", &x, &err));
+        assert_ok(slm2_ledger_close(l, &err));
+        assert_ok(slm2_ledger_open_read(&l, part.ledger, &err));
+        assert_ok(slm2_ledger_series(l, "loss", &y, &err));
+        assert_ok(slm2_ledger_close(l, &err));
+        assert_int_equal(x.n, 20);
+        assert_int_equal(y.n, 20);
+        assert_memory_equal(x.value, y.value, 20 * sizeof *x.value);
+        slm2_series_free(&x);
+        slm2_series_free(&y);
+    }
+}
+
+static void threads_and_recomputation_do_not_matter(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    static const char *const precisions[] = {"train.precision=fp32", "train.precision=bf16"};
+    for (int p = 0; p < 2; p++) {
+        const char *steps = "train.steps=6", *names[] = {"t1", "t2", "t3", "recompute"};
+        assert_ok(run_with("t1", &r, &err, precisions[p], steps, "resume=fresh", "threads=1"));
+        assert_ok(run_with("t2", &r, &err, precisions[p], steps, "resume=fresh", "threads=2"));
+        assert_ok(run_with("t3", &r, &err, precisions[p], steps, "resume=fresh", "threads=3"));
+        assert_ok(run_with("recompute", &r, &err, precisions[p], steps, "resume=fresh", "train.recompute=true"));
+        for (int i = 1; i < 4; i++) assert_same_run("t1", names[i], 6, p);
+    }
+}
+
+static void other_settings_give_other_bits(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    char a[65], b[65];
+    const char *steps = "train.steps=4";
+    assert_ok(run_with("base", &r, &err, steps, NULL, NULL, NULL));
+    fingerprint("base", 4, false, a);
+    const char *other[] = {"seed=8", "schedule.lr_peak=9e-3", "train.loss=masked", "optim.weight_decay=0", "optim.max_grad_norm=0.01"};
+    for (size_t i = 0; i < sizeof other / sizeof other[0]; i++) {
+        assert_ok(run_with("other", &r, &err, steps, "resume=fresh", other[i], NULL));
+        fingerprint("other", 4, false, b);
+        assert_string_not_equal(a, b);
+    }
+}
+
+/* SIGUSR1 at step 8 of a run without cooldown of its own: the cooldown is kept over a resume and ends the run at 14. */
+static void cooldown_by_signal_survives_a_resume(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    volatile sig_atomic_t flag = 0;
+    const char *none = "schedule.cooldown_start=-1";
+    char run[3][600];
+    double lr[2][14];
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "cool-resumed" : "cool";
+        snprintf(run[i], sizeof run[i], "run=%s", in_dir(name));
+        assert_ok(run_with(name, &r, &err, none, "train.steps=8", NULL, NULL));
+        struct slm2_pretrain_opts o;
+        const char *sets[] = {run[i], none};
+        assert_ok(slm2_pretrain_settings(&o, in_dir("run.yml"), sets, 2, &err));
+        flag = 1;
+        o.cooldown = &flag;
+        if (i == 0) {
+            assert_ok(slm2_pretrain_run(&o, "test", &r, &err));
+        } else { /* asked to stop at the same moment: the next start finds the flag still up */
+            volatile sig_atomic_t stop = 1;
+            o.stop = &stop;
+            assert_int_equal(slm2_pretrain_run(&o, "test", &r, &err), SLM2_ESTOP);
+            assert_int_equal(r.step, 8);
+            o.stop = NULL;
+            assert_ok(slm2_pretrain_run(&o, "test", &r, &err));
+        }
+        slm2_conf_free(slm2_pretrain_table, &o);
+        assert_int_equal(r.step, 14);
+        struct slm2_ledger *l;
+        struct slm2_series s;
+        assert_ok(slm2_ledger_open_read(&l, r.ledger, &err));
+        assert_ok(slm2_ledger_series(l, "lr", &s, &err));
+        assert_ok(slm2_ledger_close(l, &err));
+        assert_int_equal(s.n, 14);
+        memcpy(lr[i], s.value, sizeof lr[i]);
+        slm2_series_free(&s);
+    }
+    assert_same_run("cool", "cool-resumed", 14, false);
+    for (int s = 8; s < 14; s++) assert_true(fabs(lr[0][s] - lr[0][8] * (14 - s) / 6) < 1e-15);
+    /* a state that says so is believed: go on from a checkpoint inside the cooldown */
+    assert_ok(slm2_dir_remove(in_dir("cool/step-00000014"), &err));
+    assert_ok(run_with("cool", &r, &err, none, NULL, NULL, NULL));
+    assert_int_equal(r.step, 14);
+    assert_same_run("cool", "cool-resumed", 14, false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resumed_equals_undisturbed),
+        cmocka_unit_test(threads_and_recomputation_do_not_matter),
+        cmocka_unit_test(other_settings_give_other_bits),
+        cmocka_unit_test(cooldown_by_signal_survives_a_resume),
+    };
+    int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
+    printf("%d passed, %d failed\n", n - n_failed, n_failed);
+    return n_failed != 0;
+}
