@@ -264,13 +264,20 @@ static struct slm2_model *open_model(const char *name)
     return m;
 }
 
-static struct slm2_engine *open_engine(const struct slm2_model *m, int n_ctx, int n_seq, int n_batch, int n_threads)
+/* SLM2_ISA in the environment of the test chooses the kernels. */
+static struct slm2_engine *open_engine_on(const char *backend, const struct slm2_model *m, int n_ctx, int n_seq, int n_batch, int n_threads)
 {
     struct slm2_err err;
     struct slm2_engine *e = NULL;
     struct slm2_engine_opts o = {.n_ctx = n_ctx, .n_seq = n_seq, .n_batch = n_batch, .n_threads = n_threads};
-    ok(slm2_engine_new(&e, m, &o, &err), &err);
+    struct slm2_engine_setup setup = {.isa = getenv("SLM2_ISA"), .backend = backend, .kv_dtype = SLM2_F32};
+    ok(slm2_engine_new_setup(&e, m, &o, &setup, &err), &err);
     return e;
+}
+
+static struct slm2_engine *open_engine(const struct slm2_model *m, int n_ctx, int n_seq, int n_batch, int n_threads)
+{
+    return open_engine_on("cpu", m, n_ctx, n_seq, n_batch, n_threads);
 }
 
 enum { N = 40 };
@@ -449,11 +456,11 @@ static void test_decode_allocates_nothing(void **state)
 }
 
 /* ---- generation --------------------------------------------------------------------------------------------------- */
-static void run_greedy(const json_t *run, int n_max, double *worst)
+static void run_greedy(const char *backend, const json_t *run, int n_max, double *worst)
 {
     struct slm2_err err;
     struct slm2_model *m = open_model(json_string_value(json_object_get(run, "model")));
-    struct slm2_engine *e = open_engine(m, 0, 1, 4, 2);
+    struct slm2_engine *e = open_engine_on(backend, m, 0, 1, 4, 2);
     int32_t want[256], eos = m->cfg.eos_id, first[256];
     float logprobs[256];
     const json_t *lp = json_object_get(run, "logprobs");
@@ -485,13 +492,16 @@ static void test_greedy_golden(void **state)
     (void)state;
     json_t *j = golden_json("golden/generate/greedy.json"), *run;
     int n_new = (int)json_integer_value(json_object_get(j, "n_new"));
-    double worst = 0.0;
     size_t i;
     assert_true(json_array_size(json_object_get(j, "runs")) > 0);
-    json_array_foreach(json_object_get(j, "runs"), i, run) run_greedy(run, n_new, &worst);
-    json_array_foreach(json_object_get(j, "eos_stop"), i, run) run_greedy(run, 100, &worst);
-    print_message("greedy: %zu runs, largest error of a log-probability %.2g\n", json_array_size(json_object_get(j, "runs")), worst);
-    assert_true(worst < 3e-5);
+    static const char *const backends[] = {"cpu", "ref"};
+    for (int k = 0; k < 2; k++) {
+        double worst = 0.0;
+        json_array_foreach(json_object_get(j, "runs"), i, run) run_greedy(backends[k], run, n_new, &worst);
+        json_array_foreach(json_object_get(j, "eos_stop"), i, run) run_greedy(backends[k], run, 100, &worst);
+        print_message("greedy on %s: %zu runs, largest error of a log-probability %.2g\n", backends[k], json_array_size(json_object_get(j, "runs")), worst);
+        assert_true(worst < 3e-5);
+    }
     json_decref(j);
 }
 

@@ -44,6 +44,7 @@
 #define SLM2_CLI_DECLARE(name, group, help) int slm2_cmd_##name(int argc, char **argv);
 SLM2_CLI_COMMANDS(SLM2_CLI_DECLARE)
 #undef SLM2_CLI_DECLARE
+int slm2_cmd_bench_train(int argc, char **argv); /* `slm2 bench train`, in cmd_pretrain.c */
 
 /* What --help says: usage lines (without the leading "slm2 "), a description, two examples (lines, with the leading "slm2 "). */
 struct slm2_cli_doc {

@@ -233,11 +233,17 @@ done:
 
 int slm2_cmd_bench(int argc, char **argv)
 {
-    static char tokenizer[] = "bench tokenizer";
-    if (argc > 1 && strcmp(argv[1], "tokenizer") == 0) {
-        argv[1] = tokenizer; /* the name in messages */
-        return bench_tokenizer(argc - 1, argv + 1);
-    }
+    static const struct {
+        char name[12], full[20]; /* full: the name in messages */
+        int (*run)(int argc, char **argv);
+    } parts[] = {{"tokenizer", "bench tokenizer", bench_tokenizer}, {"train", "bench train", slm2_cmd_bench_train}};
+    for (size_t i = 0; argc > 1 && i < sizeof parts / sizeof parts[0]; i++)
+        if (strcmp(argv[1], parts[i].name) == 0) {
+            char full[20];
+            memcpy(full, parts[i].full, sizeof full);
+            argv[1] = full;
+            return parts[i].run(argc - 1, argv + 1);
+        }
     struct opts o;
     int rc = slm2_cli_parse(&doc, table, &o, argc, argv, NULL, 0, NULL);
     if (rc < 0) rc = bench_model(&o);

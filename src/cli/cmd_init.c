@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cli/use.h"
 #include "model/model.h"
+#include "train/pretrain.h"
 
 struct opts {
     char *config, *out, *tokenizer;
@@ -18,7 +19,7 @@ struct opts {
 };
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const struct slm2_opt table[] = {
-    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .help = "YAML file with the numbers of the model"},
+    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "!", .help = "folder to write", .alias = 'o'},
     {.name = "dtype", .type = SLM2_OPT_ENUM, .offset = offsetof(struct opts, dtype), .def = "bf16", .help = "type of the weights", .choices = dtype_names},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "tokenizer to put beside the weights; default: the bundled Arcade100k where its ids fit"},
@@ -58,7 +59,7 @@ static int run(const struct opts *o)
     char path[4096];
     slm2_status st;
     double start = slm2_now_s();
-    if ((st = slm2_config_from_yaml(&cfg, o->config, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_pretrain_model(&cfg, o->config, &err)) != SLM2_OK) goto done;
     if ((st = slm2_path_join(path, sizeof path, o->out, "config.json", &err)) != SLM2_OK) goto done;
     if (!o->force && slm2_path_exists(path)) {
         st = slm2_fail(&err, SLM2_EUSAGE, "%s: holds a model already; --force overwrites it", o->out);
