@@ -7,9 +7,11 @@
 #include "base/rng.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
-#include "model/config.h"
+#include "model/model.h"
 #include "quant/convert.h"
 #include "slm2_test.h"
+#include "tok/chat.h"
+#include "tok/tok.h"
 
 static struct slm2_err err;
 #define OK(call)                                        \
@@ -340,6 +342,59 @@ static void test_refusals(void **state)
     assert_non_null(strstr(err.msg, "600"));
 }
 
+static void assert_same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    char a[512], b[512];
+    struct slm2_map x, y;
+    snprintf(a, sizeof a, "%s/%s", dir_a, name);
+    snprintf(b, sizeof b, "%s/%s", dir_b, name);
+    OK(slm2_map_open(&x, a, &err));
+    OK(slm2_map_open(&y, b, &err));
+    if (x.n != y.n || memcmp(x.p, y.p, x.n)) fail_msg("%s and %s differ", a, b);
+    slm2_map_close(&x);
+    slm2_map_close(&y);
+}
+
+/* the true vocabulary goes through GGUF and comes back as the same files */
+static void test_vocabulary(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "config.json", "generation_config.json", "model.safetensors"};
+    const char *dir = in_scratch("vocab"), *gguf = in_scratch("vocab.gguf"), *back = in_scratch("vocab_back"), *bare = in_scratch("bare");
+    struct slm2_config c = {.vocab_size = 100352, .hidden_size = 32, .intermediate_size = 64, .n_layer = 1, .n_head = 2, .n_kv_head = 1, .head_dim = 16, .n_rot = 4, .n_ctx = 64,
+                            .norm_eps = 1e-5f, .rope_theta = 50000, .init_std = 0.05f, .bos_id = 100257, .eos_id = 100257, .torch_dtype = SLM2_CFG_BF16};
+    struct slm2_tok *tok, *again;
+    struct slm2_gguf g;
+    float theta;
+    OK(slm2_model_init_to_disk(&c, bare, SLM2_BF16, 1, &err));
+    OK(slm2_convert(bare, dir, NULL, NULL, &err));
+    OK(slm2_tok_open(&tok, NULL, &err));
+    OK(slm2_tok_write_hf(tok, dir, slm2_chat_jinja(SLM2_CHAT_CHATML), c.n_ctx, &err));
+    OK(slm2_convert(dir, gguf, NULL, NULL, &err));
+    OK(slm2_convert(gguf, back, NULL, NULL, &err));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) assert_same_file(dir, back, files[i]);
+    OK(slm2_gguf_open(&g, gguf, &err));
+    OK(slm2_gguf_get_f32(&g, "stablelm.rope.freq_base", &theta, &err));
+    assert_true(theta == 50000);
+    assert_non_null(slm2_gguf_find(&g, "tokenizer.chat_template"));
+    assert_null(slm2_gguf_find(&g, "slm2.synthetic_vocab"));
+    slm2_gguf_free(&g);
+    /* a folder without tokenizer whose model has rows for Arcade100k gets it */
+    struct slm2_convert_report r = {0};
+    OK(slm2_convert(bare, gguf, NULL, &r, &err));
+    assert_non_null(strstr(r.vocabulary, "Arcade100k"));
+    slm2_convert_report_free(&r);
+    OK(slm2_tok_open(&again, gguf, &err));
+    assert_int_equal(slm2_tok_n_vocab(again), slm2_tok_n_vocab(tok));
+    slm2_tok_free(again);
+    slm2_tok_free(tok);
+    /* a vocabulary too large for the model */
+    struct slm2_convert_opts o = slm2_convert_opts_default();
+    o.tokenizer = back;
+    assert_int_equal(slm2_convert(slm2_test_data("golden/tiny"), gguf, &o, NULL, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "512"));
+}
+
 static void test_clean(void **state)
 {
     (void)state;
@@ -349,6 +404,6 @@ static void test_clean(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_known_q8_0),      cmocka_unit_test(test_known_q4_0), cmocka_unit_test(test_random_rows), cmocka_unit_test(test_error_statistics),
     cmocka_unit_test(test_hostile_numbers), cmocka_unit_test(test_round_trips), cmocka_unit_test(test_dtypes),     cmocka_unit_test(test_refusals),
-    cmocka_unit_test(test_clean),
+    cmocka_unit_test(test_vocabulary),      cmocka_unit_test(test_clean),
 };
 SLM2_TEST_MAIN(tests)
