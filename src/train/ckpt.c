@@ -219,7 +219,7 @@ slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *e
     return st;
 }
 
-/* Removes what an interrupted save left and all but the keep newest. */
+/* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones. */
 static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
 {
     struct names all = {0}, steps = {0};
@@ -232,9 +232,11 @@ static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
         if (st == SLM2_OK && slm2_path_is_dir(path)) st = slm2_dir_remove(path, err);
     }
     if (st == SLM2_OK && keep > 0) st = list_steps(&steps, run_dir, err);
-    for (size_t i = 0; st == SLM2_OK && keep > 0 && i + (size_t)keep < steps.n; i++) {
+    int n_complete = 0; /* a damaged one counts for nothing: it must not push out a good one */
+    for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
         st = join(path, run_dir, steps.v[i], err);
-        if (st == SLM2_OK) st = slm2_dir_remove(path, err);
+        if (st == SLM2_OK && n_complete >= keep) st = slm2_dir_remove(path, err);
+        else if (st == SLM2_OK && slm2_ckpt_verify(path, false, NULL) == SLM2_OK) n_complete++;
     }
     names_free(&all);
     names_free(&steps);
