@@ -1,0 +1,54 @@
+/* eval.h - benchmark tasks: a YAML definition, a JSONL file of items, a model; figures with their standard errors.
+ *
+ *     struct slm2_eval_args a = {.model = m, .tok = tok, .tasks = paths, .n_tasks = 2};
+ *     struct slm2_eval_result r;
+ *     slm2_status st = slm2_eval(&a, &r, &err);
+ *     double acc = slm2_eval_figure(&r, "nano_choice", "acc", NULL);
+ *     slm2_eval_result_free(&r); */
+#ifndef SLM2_EVAL_EVAL_H
+#define SLM2_EVAL_EVAL_H
+#include <signal.h>
+
+#include "eval/perplexity.h"
+#include "train/ledger.h"
+
+#define SLM2_EVAL_VERSION 1 /* of the way tasks are scored; a change of numbers changes it */
+
+struct slm2_eval_args {
+    const struct slm2_model *model; /* borrowed */
+    const struct slm2_tok *tok;     /* borrowed */
+    const char *model_name;         /* for the config in the result; NULL: "" */
+    const char *const *tasks;       /* [n_tasks] YAML files, or folders of them (*.yml, by name) */
+    int n_tasks;
+    int64_t limit;                  /* items of each task; 0: all */
+    int n_shot;                     /* overrides the tasks' own; < 0: theirs.  (0 means none) */
+    int64_t seed;                   /* added to the seed of each task */
+    const char *backend, *isa;
+    int n_threads, batch_tokens;
+    struct slm2_ledger *ledger;     /* figures "eval.TASK.METRIC" are put there, not committed; or NULL */
+    const char *prefix;             /* in front of these keys: "sft." gives "sft.eval.TASK.METRIC"; or NULL */
+    bool samples;                   /* keep what was asked and answered, item by item: result.samples */
+    const volatile sig_atomic_t *interrupt; /* SLM2_ESTOP between items; or NULL */
+};
+
+#define SLM2_EVAL_NAME 64
+struct slm2_eval_metric {
+    char task[SLM2_EVAL_NAME], metric[SLM2_EVAL_NAME];
+    double value, stderr_; /* NaN: has none */
+    int64_t n;             /* items */
+    int n_shot;
+    bool lower_is_better;
+};
+struct slm2_eval_result {
+    struct slm2_eval_metric *v; /* [n], task by task */
+    int n;
+    json_t *json;    /* {"results": {TASK: {METRIC: x, "METRIC_stderr": x}}, "versions", "n-shot", "n-samples", "configs", "config"} */
+    json_t *samples; /* {TASK: [...]} or NULL */
+};
+/* result is freed with slm2_eval_result_free whatever the status. */
+slm2_status slm2_eval(const struct slm2_eval_args *args, struct slm2_eval_result *result, struct slm2_err *err);
+void slm2_eval_result_free(struct slm2_eval_result *r);
+/* NaN when absent; *stderr_ may be NULL.  task NULL: the first that has the metric. */
+double slm2_eval_figure(const struct slm2_eval_result *r, const char *task, const char *metric, double *stderr_);
+void slm2_eval_table(const struct slm2_eval_result *r, struct slm2_buf *out); /* aligned: task, shots, n, metric, value, standard error */
+#endif
