@@ -423,7 +423,10 @@ static void test_engine_bf16_cache(void **state)
 static void test_decode_allocates_nothing(void **state)
 {
     (void)state;
-    if (!COUNTS) skip(); /* the sanitizer owns the allocator */
+    if (!COUNTS) {
+        print_message("skipped: the sanitizer owns the allocator\n");
+        skip();
+    }
     struct slm2_err err;
     struct slm2_model *m = open_model("tiny");
     float *logits = malloc((size_t)slm2_model_vocab_size(m) * sizeof *logits);

@@ -15,7 +15,7 @@
 #include "cli/use.h"
 
 /* ---- memory bandwidth --------------------------------------------------------------------------------------------- */
-enum { PROBE_BYTES = 256 << 20, PROBE_RUNS = 5, LINE = 8 /* words of a cache line */ };
+enum { PROBE_BYTES = 256 << 20, PROBE_RUNS = 10, LINE = 8 /* words of a cache line */ };
 
 /* Folds words [from, to), both multiples of a line. */
 static uint64_t fold(const uint64_t *p, size_t from, size_t to)
