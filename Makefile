@@ -100,7 +100,8 @@ $(call obj,$(INCBIN_SRC)): $(wildcard assets/* assets/*/*)
 $(LIB): $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $(LIB_OBJ)
+	$(call say,AR   $@)
+	$(Q)$(AR) rcs $@ $(LIB_OBJ)
 
 $(BUILD)/slm2: $(CLI_OBJ) $(LIB)
 	$(call say,LINK $@)
