@@ -1,0 +1,164 @@
+/* test_cli.c - what scripts rely on in the program `slm2` itself: exit status, results alone on stdout, --help everywhere, the JSON of
+ * logits and generate.  Runs the slm2 that lies beside the test's own folder (BUILD/slm2 for BUILD/tests/test_cli). */
+#include "slm2_test.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "io/safetensors.h"
+
+static char program[PATH_MAX];
+static struct slm2_buf out, err_out; /* of the last run */
+
+/* The shell runs `slm2 ARGS`; the exit status, or -1 after a signal. */
+static int run(const char *args)
+{
+    char cmd[8192], file[64];
+    snprintf(file, sizeof file, "slm2-test-cli-%ld.err", (long)getpid());
+    int n = snprintf(cmd, sizeof cmd, "'%s' %s 2>%s", program, args, file);
+    assert_true(n > 0 && (size_t)n < sizeof cmd);
+    slm2_buf_clear(&out);
+    slm2_buf_clear(&err_out);
+    FILE *p = popen(cmd, "r");
+    assert_non_null(p);
+    char part[4096];
+    for (size_t k; (k = fread(part, 1, sizeof part, p)) > 0;) slm2_buf_put(&out, part, k);
+    int status = pclose(p);
+    slm2_buf_put(&out, "", 1);
+    out.n--;
+    slm2_file_read(&err_out, file, 1 << 20, NULL);
+    slm2_buf_put(&err_out, "", 1);
+    err_out.n--;
+    remove(file);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void expect(const char *args, int status, const char *in_stdout, const char *in_stderr)
+{
+    int got = run(args);
+    if (got != status) fail_msg("slm2 %s: status %d, want %d; stderr: %s", args, got, status, err_out.v);
+    if (in_stdout ? !strstr(out.v, in_stdout) : out.n > 0) fail_msg("slm2 %s: stdout is \"%.300s\"", args, out.v);
+    if (in_stderr ? !strstr(err_out.v, in_stderr) : err_out.n > 0) fail_msg("slm2 %s: stderr is \"%.300s\"", args, err_out.v);
+}
+
+static void test_usage(void **state)
+{
+    (void)state;
+    expect("--version", 0, "slm2 " SLM2_VERSION, NULL);
+    expect("help", 0, "generate", NULL);
+    expect("", 2, NULL, "usage:");
+    expect("genrate", 2, NULL, "did you mean \"generate\"");
+    expect("help nonsense", 2, NULL, "unknown command");
+    expect("logits --bogus", 2, NULL, "slm2: error: ");
+    expect("logits", 2, NULL, "model");
+    expect("generate --model m --top-p 3 --ids 1", 2, NULL, "top_p");
+    expect("generate --model no-such-model --ids 1", 1, NULL, "no-such-model");
+}
+
+/* Every command that `slm2 help` lists explains itself on stdout with options and examples. */
+static void test_help_of_all(void **state)
+{
+    (void)state;
+    assert_int_equal(run("help"), 0);
+    char *list = strdup(out.v), *save = NULL;
+    int n = 0;
+    for (char *line = strtok_r(list, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char name[32], args[64];
+        if (strncmp(line, "  ", 2) != 0 || sscanf(line, " %31s", name) != 1) continue;
+        snprintf(args, sizeof args, "help %s", name);
+        expect(args, 0, "usage:", NULL);
+        assert_non_null(strstr(out.v, "slm2 "));
+        n++;
+    }
+    free(list);
+    assert_true(n >= 5);
+}
+
+static json_t *parse_stdout(void)
+{
+    struct slm2_err err;
+    json_t *j = NULL;
+    if (slm2_json_parse(&j, out.v, out.n, "stdout", &err) != SLM2_OK) fail_msg("%s in \"%.200s\"", err.msg, out.v);
+    return j;
+}
+
+static void test_logits_json(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_tensors ts;
+    char args[2048], list[1024] = "";
+    assert_int_equal(slm2_safetensors_open(&ts, slm2_test_data("golden/forward/tiny.safetensors"), &err), SLM2_OK);
+    const struct slm2_tensor *ids = slm2_tensors_find(&ts, "seq2.ids"), *want = slm2_tensors_find(&ts, "seq2.logits");
+    assert_non_null(ids);
+    assert_non_null(want);
+    int n = (int)ids->dim[0], vocab = (int)want->dim[1];
+    for (int i = 0; i < n; i++) {
+        int32_t id;
+        memcpy(&id, (const char *)ids->data + 4 * i, 4);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%d ", id);
+    }
+    for (int all = 0; all < 2; all++) {
+        snprintf(args, sizeof args, "logits --model '%s' --ids '%s' --json -t 2%s", slm2_test_data("golden/tiny"), list, all ? " --all" : "");
+        expect(args, 0, "{", NULL);
+        json_t *j = parse_stdout();
+        const json_t *rows = json_object_get(j, "logits");
+        assert_int_equal(json_integer_value(json_object_get(j, "vocab_size")), vocab);
+        assert_int_equal(json_array_size(rows), all ? n : vocab);
+        for (int r = all ? 0 : n - 1; r < n; r++)
+            for (int i = 0; i < vocab; i++) {
+                float w;
+                memcpy(&w, (const char *)want->data + 4 * ((size_t)r * (size_t)vocab + (size_t)i), 4);
+                const json_t *x = json_array_get(all ? json_array_get(rows, (size_t)r) : rows, (size_t)i);
+                assert_true(fabs(json_number_value(x) - (double)w) < 5e-5);
+            }
+        json_decref(j);
+    }
+    slm2_tensors_free(&ts);
+}
+
+static void test_generate_json(void **state)
+{
+    (void)state;
+    char args[1024];
+    static const int want[] = {335, 120, 464, 88, 113}; /* the first golden run */
+    snprintf(args, sizeof args, "generate --model '%s' --ids 381 -n 5 --greedy --json", slm2_test_data("golden/tiny"));
+    expect(args, 0, "{", NULL);
+    json_t *j = parse_stdout();
+    const json_t *ids = json_object_get(j, "ids");
+    assert_int_equal(json_array_size(ids), 5);
+    for (size_t i = 0; i < 5; i++) assert_int_equal(json_integer_value(json_array_get(ids, i)), want[i]);
+    assert_int_equal(json_array_size(json_object_get(j, "logprobs")), 5);
+    assert_string_equal(json_string_value(json_object_get(j, "end")), "length");
+    json_decref(j);
+    snprintf(args, sizeof args, "generate --model '%s' --ids 381 -n 5 --greedy", slm2_test_data("golden/tiny"));
+    expect(args, 0, "335 120 464 88 113\n", NULL);
+    snprintf(args, sizeof args, "generate --model '%s' --ids 512", slm2_test_data("golden/tiny"));
+    expect(args, 2, NULL, "512");
+    snprintf(args, sizeof args, "generate --model '%s' --ids 381 -n 5 >/dev/full", slm2_test_data("golden/tiny"));
+    assert_int_equal(run(args), 1); /* what was not written is not done */
+}
+
+int main(void)
+{
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
+    char *slash = n > 0 ? strrchr(program, '/') : NULL;
+    if (slash) *slash = '\0';
+    if (slash && (slash = strrchr(program, '/')) != NULL) strcpy(slash, "/slm2");
+    if (!slash || access(program, X_OK) != 0) {
+        printf("skipped: %s is not built\n0 passed, 0 failed\n", program);
+        return 0;
+    }
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json),
+                                              cmocka_unit_test(test_generate_json)};
+    int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    slm2_buf_free(&out);
+    slm2_buf_free(&err_out);
+    printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
+    return n_failed != 0;
+}
