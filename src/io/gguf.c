@@ -207,8 +207,8 @@ static slm2_status parse(struct slm2_gguf *g, const uint8_t *p, size_t n, struct
     }
     uint64_t n_tensors = slm2_rd_u64(&r), n_kv = slm2_rd_u64(&r);
     /* a key takes at least 13 bytes and a tensor 25: counts beyond the file's size are lies and must not size an allocation */
-    if (slm2_rd_ok(&r) && (n_kv > SLM2_GGUF_MAX_KV || n_kv > n / 13)) slm2_rd_fail(&r, "%" PRIu64 " keys are too many", n_kv);
-    if (slm2_rd_ok(&r) && (n_tensors > SLM2_MAX_TENSORS || n_tensors > n / 25)) slm2_rd_fail(&r, "%" PRIu64 " tensors are too many", n_tensors);
+    if (slm2_rd_ok(&r) && (n_kv > SLM2_GGUF_MAX_KV || n_kv > n / 13)) slm2_rd_fail(&r, "%" PRIu64 " keys in a file of %zu bytes: truncated or damaged", n_kv, n);
+    if (slm2_rd_ok(&r) && (n_tensors > SLM2_MAX_TENSORS || n_tensors > n / 25)) slm2_rd_fail(&r, "%" PRIu64 " tensors in a file of %zu bytes: truncated or damaged", n_tensors, n);
     if ((st = slm2_rd_status(&r, err)) != SLM2_OK) goto done;
     g->kv = calloc((size_t)n_kv + 1, sizeof *g->kv);
     g->tensors.v = calloc((size_t)n_tensors + 1, sizeof *g->tensors.v);
