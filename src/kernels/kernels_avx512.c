@@ -90,12 +90,13 @@ static inline vf ld_q8_0(const void *w, size_t i, size_t j)
     __m128i q = _mm_loadu_si128((const void *)(b->q + j));
     return v_mul(block_scale(b->d), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)));
 }
-static inline vf ld_q4_0(const void *w, size_t i, size_t j) /* the first vector of a block is its low halves of bytes, the second the high ones */
+/* j = 0: the low halves of the block's bytes, j = 16: the high ones; a look-up of the 16 values, which heeds the low 4 bits only */
+static inline vf ld_q4_0(const void *w, size_t i, size_t j)
 {
     const struct slm2_block_q4_0 *b = (const struct slm2_block_q4_0 *)w + i / SLM2_QK;
-    __m128i q = _mm_loadu_si128((const void *)b->q), low = _mm_set1_epi8(15);
-    q = _mm_and_si128(j ? _mm_srli_epi16(q, 4) : q, low);
-    return v_mul(block_scale(b->d), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(q, _mm_set1_epi8(8)))));
+    vf value = v_mul(block_scale(b->d), _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+    __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)b->q));
+    return _mm512_permutexvar_ps(j ? _mm512_srli_epi32(q, 4) : q, value);
 }
 /* Never reached: rows of blocks are whole vectors. */
 static inline vf ld_q8_0_n(const void *w, size_t i, size_t n) { return (void)n, ld_q8_0(w, i, 0); }

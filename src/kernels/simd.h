@@ -12,7 +12,7 @@
  *
  * Why dot(), gemv and gemm_nt agree bit for bit: each of their outputs is one vector accumulator that starts at 0, takes elements
  * i .. i + LANES in ascending order by fma, the last ones padded with zeros, and is summed by the additions of v_sum.  Speed
- * comes from LANES independent outputs at a time, never from a second accumulator for one output. */
+ * comes from several independent outputs at a time, never from a second accumulator for one output. */
 #include "base/num.h"
 #include "kernels/kernels.h"
 
@@ -24,10 +24,15 @@
 /* ---- dot and gemv: rows of weights in any type -------------------------------------------------------------------- */
 
 /* GEMV_ROWS rows at a time, each with its accumulator, so that x is loaded once for all and the chains of fma overlap; the rows
- * left over repeat the last one.  STEP: elements of a block, or one vector. */
+ * left over repeat the last one.  STEP: elements of a block, or one vector.  Rows are short for a hardware prefetcher, so every
+ * step asks for its share of the next rows, which lie behind these (asking beyond the end of the matrix does no harm). */
 enum { GEMV_ROWS = 8 };
+INLINE void prefetch(const uint8_t *p, size_t bytes)
+{
+    UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 2); /* into L2 */
+}
 
-#define DOT_W(T, STEP)                                                                                                     \
+#define DOT_W(T, STEP, BYTES)                                                                                              \
     static float dot_##T(const float *x, const void *w, size_t n)                                                          \
     {                                                                                                                      \
         vf acc = v_zero();                                                                                                 \
@@ -46,7 +51,9 @@ enum { GEMV_ROWS = 8 };
             vf acc[LANES];                                                                                                 \
             UNROLL for (int r = 0; r < LANES; r++) acc[r] = v_zero();                                                      \
             UNROLL for (size_t r = 0; r < GEMV_ROWS; r++) row[r] = base + (o + slm2_min_size(r, n_row - 1)) * row_bytes;   \
-            for (; i + (STEP) <= n; i += (STEP)) {                                                                         \
+            const uint8_t *next = base + (o + GEMV_ROWS) * row_bytes;                                                      \
+            for (; i + (STEP) <= n; i += (STEP), next += GEMV_ROWS * (BYTES)) {                                            \
+                prefetch(next, GEMV_ROWS * (BYTES));                                                                       \
                 UNROLL for (size_t j = 0; j < (STEP); j += LANES) {                                                        \
                     vf xv = v_load(x + i + j);                                                                             \
                     UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], i, j), acc[r]);           \
@@ -59,11 +66,11 @@ enum { GEMV_ROWS = 8 };
             v_store_n(y + o, v_fold(acc), n_row);                                                                          \
         }                                                                                                                  \
     }
-DOT_W(f32, LANES)
-DOT_W(f16, LANES)
-DOT_W(bf16, LANES)
-DOT_W(q8_0, SLM2_QK)
-DOT_W(q4_0, SLM2_QK)
+DOT_W(f32, LANES, LANES * 4)
+DOT_W(f16, LANES, LANES * 2)
+DOT_W(bf16, LANES, LANES * 2)
+DOT_W(q8_0, SLM2_QK, sizeof(struct slm2_block_q8_0))
+DOT_W(q4_0, SLM2_QK, sizeof(struct slm2_block_q4_0))
 
 static float dot(const float *x, const float *y, size_t n) { return dot_f32(x, y, n); }
 
@@ -98,79 +105,103 @@ static void bf16_from_f32(void *y, const float *x, size_t n)
 
 /* ---- c = a b^T ---------------------------------------------------------------------------------------------------- */
 
-/* A tile is NT_M rows of a by NT_N rows of b: LANES accumulators, which v_fold turns into LANES sums, row by row. */
-enum { NT_N = 4, NT_M = LANES / NT_N };
+/* A tile is NT_M rows of a by NT_N rows of b, or one row by LANES: LANES accumulators, which v_fold turns into LANES sums, row by
+ * row.  Cache plan: rows of a that stay in L2; in them, blocks of NT_BM by NT_BN rows by NT_K of k, NT_BN short so that
+ * rows a multiple of 4 KiB apart do not push each other out of L1; accumulators are parked from one piece of k to the next. */
+enum { NT_N = 4, NT_M = LANES / NT_N, NT_BM = 64, NT_BN = LANES / 2, NT_K = 1024, NT_TILES = NT_BM / NT_M * (NT_BN / NT_N) };
+enum { NT_A_FLOATS = 128 * 1024 };
 
-/* One tile with its corner at c; only m x n of it exist, the rows beyond repeat the last one and are not stored. */
-INLINE void tile_nt(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t k,
-                    bool accumulate)
+/* nm rows of a by nn rows of b, of which m x n exist: the rows beyond repeat the last one. */
+INLINE void nt_mul(vf acc[LANES], const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t k, const int nm,
+                   const int nn)
 {
-    const float *ap[NT_M], *bp[NT_N];
-    vf acc[LANES];
+    const float *ap[LANES], *bp[LANES];
     size_t l = 0;
-
-    UNROLL for (int i = 0; i < LANES; i++) acc[i] = v_zero();
-    UNROLL for (size_t i = 0; i < NT_M; i++) ap[i] = a + slm2_min_size(i, m - 1) * lda;
-    UNROLL for (size_t j = 0; j < NT_N; j++) bp[j] = b + slm2_min_size(j, n - 1) * ldb;
+    UNROLL for (int i = 0; i < nm; i++) ap[i] = a + slm2_min_size((size_t)i, m - 1) * lda;
+    UNROLL for (int j = 0; j < nn; j++) bp[j] = b + slm2_min_size((size_t)j, n - 1) * ldb;
     for (; l + LANES <= k; l += LANES) {
-        vf bv[NT_N];
-        UNROLL for (int j = 0; j < NT_N; j++) bv[j] = v_load(bp[j] + l);
-        UNROLL for (int i = 0; i < NT_M; i++) {
-            vf av = v_load(ap[i] + l);
-            UNROLL for (int j = 0; j < NT_N; j++) acc[i * NT_N + j] = v_fma(av, bv[j], acc[i * NT_N + j]);
+        vf av[NT_M];
+        UNROLL for (int i = 0; i < nm; i++) av[i] = v_load(ap[i] + l);
+        UNROLL for (int j = 0; j < nn; j++) {
+            vf bv = v_load(bp[j] + l);
+            UNROLL for (int i = 0; i < nm; i++) acc[i * nn + j] = v_fma(av[i], bv, acc[i * nn + j]);
         }
     }
     if (l < k) {
-        vf bv[NT_N];
-        UNROLL for (int j = 0; j < NT_N; j++) bv[j] = v_load_n(bp[j] + l, k - l);
-        UNROLL for (int i = 0; i < NT_M; i++) {
-            vf av = v_load_n(ap[i] + l, k - l);
-            UNROLL for (int j = 0; j < NT_N; j++) acc[i * NT_N + j] = v_fma(av, bv[j], acc[i * NT_N + j]);
-        }
-    }
-
-    float sum[LANES];
-    v_store(sum, v_fold(acc));
-    for (size_t i = 0; i < m; i++) {
-        for (size_t j = 0; j < n; j++) {
-            float s = sum[i * NT_N + j];
-            c[i * ldc + j] = accumulate ? c[i * ldc + j] + s : s;
+        vf av[NT_M];
+        UNROLL for (int i = 0; i < nm; i++) av[i] = v_load_n(ap[i] + l, k - l);
+        UNROLL for (int j = 0; j < nn; j++) {
+            vf bv = v_load_n(bp[j] + l, k - l);
+            UNROLL for (int i = 0; i < nm; i++) acc[i * nn + j] = v_fma(av[i], bv, acc[i * nn + j]);
         }
     }
 }
 
-/* one row of a by n <= LANES rows of b */
-static void tile_nt_row(float *c, const float *a, const float *b, size_t ldb, size_t n, size_t k, bool accumulate)
+INLINE void nt_put(float *c, size_t ldc, const vf acc[LANES], size_t m, size_t n, bool accumulate, const int nm, const int nn)
 {
     float sum[LANES];
-    gemv_f32(sum, a, b, ldb * sizeof *b, n, k);
-    for (size_t j = 0; j < n; j++) c[j] = accumulate ? c[j] + sum[j] : sum[j];
+    vf s = v_fold(acc);
+    if (m == (size_t)nm && n == (size_t)nn) {
+        if (accumulate) {
+            UNROLL for (int i = 0; i < nm; i++) memcpy(sum + i * nn, c + (size_t)i * ldc, (size_t)nn * sizeof *c);
+            s = v_add(v_load(sum), s);
+        }
+        v_store(sum, s);
+        UNROLL for (int i = 0; i < nm; i++) memcpy(c + (size_t)i * ldc, sum + i * nn, (size_t)nn * sizeof *c);
+        return;
+    }
+    v_store(sum, s);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) c[i * ldc + j] = accumulate ? c[i * ldc + j] + sum[i * (size_t)nn + j] : sum[i * (size_t)nn + j];
 }
 
-/* Cache plan: a block of rows of a that stays in L2, in it a block of rows of b that stays in L1. */
-enum { NT_A_FLOATS = 64 * 1024, NT_B_FLOATS = 4 * 1024 };
+/* m x n of c, m <= NT_BM, n <= NT_BN */
+static void nt_block(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t k,
+                     bool accumulate)
+{
+    float parked[NT_TILES][LANES * LANES];
+    size_t l0 = 0;
+    do {
+        size_t kt = slm2_min_size(NT_K, k - l0), tile = 0;
+        for (size_t i = 0; i < m; i += NT_M) {
+            size_t mt = slm2_min_size(NT_M, m - i);
+            for (size_t j = 0; j < n; j += NT_N, tile++) {
+                size_t nt = slm2_min_size(NT_N, n - j);
+                vf acc[LANES];
+                UNROLL for (int q = 0; q < LANES; q++) acc[q] = l0 ? v_load(parked[tile] + q * LANES) : v_zero();
+                nt_mul(acc, a + i * lda + l0, lda, b + j * ldb + l0, ldb, mt, nt, kt, NT_M, NT_N);
+                if (l0 + kt == k) {
+                    nt_put(c + i * ldc + j, ldc, acc, mt, nt, accumulate, NT_M, NT_N);
+                } else {
+                    UNROLL for (int q = 0; q < LANES; q++) v_store(parked[tile] + q * LANES, acc[q]);
+                }
+            }
+        }
+        l0 += kt;
+    } while (l0 < k);
+}
 
 static void gemm_nt(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t k,
                     bool accumulate)
 {
-    size_t mb = NT_A_FLOATS / (k + 1) / NT_M * NT_M, nb = NT_B_FLOATS / (k + 1) / NT_N * NT_N;
-    if (mb < 4 * NT_M) mb = 4 * NT_M;
-    if (nb < NT_N) nb = NT_N;
+    size_t mb = NT_A_FLOATS / (k + 1) / NT_BM * NT_BM;
+    if (mb < NT_BM) mb = NT_BM;
     if (m == 1) {
-        for (size_t j = 0; j < n; j += LANES) tile_nt_row(c + j, a, b + j * ldb, ldb, slm2_min_size(LANES, n - j), k, accumulate);
+        for (size_t j = 0; j < n; j += LANES) {
+            size_t nt = slm2_min_size(LANES, n - j);
+            vf acc[LANES];
+            UNROLL for (int q = 0; q < LANES; q++) acc[q] = v_zero();
+            nt_mul(acc, a, lda, b + j * ldb, ldb, 1, nt, k, 1, LANES);
+            nt_put(c + j, ldc, acc, 1, nt, accumulate, 1, LANES);
+        }
         return;
     }
     for (size_t i0 = 0; i0 < m; i0 += mb) {
         size_t i1 = slm2_min_size(i0 + mb, m);
-        for (size_t j0 = 0; j0 < n; j0 += nb) {
-            size_t j1 = slm2_min_size(j0 + nb, n);
-            for (size_t i = i0; i < i1; i += NT_M) {
-                size_t mt = slm2_min_size(NT_M, i1 - i);
-                for (size_t j = j0; j < j1; j += NT_N)
-                    tile_nt(c + i * ldc + j, ldc, a + i * lda, lda, b + j * ldb, ldb, mt, slm2_min_size(NT_N, j1 - j), k,
-                            accumulate);
-            }
-        }
+        for (size_t j = 0; j < n; j += NT_BN)
+            for (size_t i = i0; i < i1; i += NT_BM)
+                nt_block(c + i * ldc + j, ldc, a + i * lda, lda, b + j * ldb, ldb, slm2_min_size(NT_BM, i1 - i), slm2_min_size(NT_BN, n - j),
+                         k, accumulate);
     }
 }
 
