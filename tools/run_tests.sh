@@ -67,7 +67,7 @@ for t in "$asan"/fuzz/fuzz_*; do
     name=${t##*/fuzz_}
     [ -e "fuzz/fuzz_$name.c" ] || continue
     if [ -d "fuzz/corpus/$name" ]; then
-        run "fuzz_$name replay" "$t" --mutate "${FUZZ_MUTATE:-300}" "fuzz/corpus/$name"
+        run "fuzz_$name replay" "$t" --mutate "${FUZZ_MUTATE:-3000}" "fuzz/corpus/$name"
     else
         echo "FAILED fuzz_$name: no seeds in fuzz/corpus/$name"
         failed=$((failed + 1))
