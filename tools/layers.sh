@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A level=([base]=0 [tok]=1 [io]=1 [kernels]=1 [ops]=2 [model]=3 [data]=4 [quant]=4 [infer]=4 [train]=5 [eval]=5 [report]=5 [cli]=6)
-# neighbours that may be used: vocabularies lie in GGUF files; training writes the run's ledger
+# neighbours that may be used: vocabularies lie in GGUF files; evaluation writes figures into a run's ledger
 allowed=" tok>io train>report eval>report eval>train "
 bad=0
 while IFS=: read -r file line text; do

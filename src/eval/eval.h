@@ -21,7 +21,7 @@ struct slm2_eval_args {
     const char *const *tasks;       /* [n_tasks] YAML files, or folders of them (*.yml, by name) */
     int n_tasks;
     int64_t limit;                  /* items of each task; 0: all */
-    int n_shot;                     /* overrides the tasks' own; < 0: theirs.  (0 means none) */
+    int n_shot;                     /* > 0 overrides the tasks' own; 0: theirs; < 0: none */
     int64_t seed;                   /* added to the seed of each task */
     const char *backend, *isa;
     int n_threads, batch_tokens;

@@ -8,13 +8,13 @@
 struct slm2_ppl { /* sums; the measures are derived */
     double sum_logprob; /* nats */
     int64_t n_docs, n_tokens, n_words, n_bytes;
-    double sum_bpb, sum_bpb2; /* bits per byte of each document and its square: for the standard error */
+    double nll2, nll_bytes, bytes2; /* of the documents' nats and bytes, squares and products: for the standard error of their ratio */
 };
 double slm2_ppl_token(const struct slm2_ppl *p); /* exp(-sum / tokens) */
 double slm2_ppl_word(const struct slm2_ppl *p);  /* exp(-sum / white-space separated words) */
 double slm2_ppl_byte(const struct slm2_ppl *p);  /* exp(-sum / bytes) */
 double slm2_ppl_bits_per_byte(const struct slm2_ppl *p);
-double slm2_ppl_bits_stderr(const struct slm2_ppl *p); /* of the mean over documents; NaN with fewer than two */
+double slm2_ppl_bits_stderr(const struct slm2_ppl *p); /* of the ratio, documents as the sample; NaN with fewer than two */
 void slm2_ppl_add(struct slm2_ppl *sum, const struct slm2_ppl *p);
 
 struct slm2_ppl_opts {

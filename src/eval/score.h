@@ -33,7 +33,7 @@ struct slm2_score {
 /* Scores v[n], as many at once as the batch holds.  Ids outside the model's vocabulary and empty continuations are SLM2_EFORMAT. */
 slm2_status slm2_score(struct slm2_scorer *s, struct slm2_score *v, int n, struct slm2_err *err);
 
-struct slm2_window { int n_input, n_scored; double sum_logprob; };
+struct slm2_window { int n_input, n_scored; double sum_logprob; }; /* tokens in the window, those that count */
 /* log p of every token of ids[n] (the prefix token stands before the first), through windows of window tokens (0: max_len):
  * stride 0, "rolling": disjoint windows that predict `window` tokens each, the token before them as the first input;
  * stride > 0, "sliding": x = prefix + ids, windows x[b : b + window], b = 0, stride, ..., positions from 0 in each, a token
