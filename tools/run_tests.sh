@@ -38,12 +38,6 @@ run() {
     fi
 }
 
-cpu_has() { grep -qw "$1" /proc/cpuinfo 2>/dev/null; }
-# the instruction sets below the best one of this processor, which the run without SLM2_ISA has used
-isa_runs() {
-    if cpu_has avx512bw && cpu_has avx512vl; then echo scalar avx2; elif cpu_has avx2; then echo scalar; fi
-}
-
 # idle threads sleep at barriers: spinning makes tests many times slower on a machine that has other work
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
@@ -53,12 +47,6 @@ for t in "$build"/tests/*; do
     name=${t##*/}
     [ -e "tests/$name.c" ] || continue # left over from a removed test
     run "$name" "$t"
-    case $name in test_golden | check_kernels)
-        for isa in $(isa_runs); do run "$name SLM2_ISA=$isa" env SLM2_ISA="$isa" "$t"; done
-        cpu_has avx2 || echo "       skipped: SLM2_ISA=avx2, not a feature of this processor"
-        cpu_has avx512bw || echo "       skipped: SLM2_ISA=avx512, not a feature of this processor"
-        ;;
-    esac
 done
 
 export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1:detect_leaks=1}
