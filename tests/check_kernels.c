@@ -234,7 +234,9 @@ static void gemm_nt_case(size_t m, size_t n, size_t k, enum kind kind)
     float *a = matrix(0, m, k, lda, kind), *b = matrix(1, n, k, ldb, kind), *c = matrix(2, m, n, ldc, kind);
     float *was = slot(3, (m * ldc + 1) * 4);
     for (int accumulate = 0; accumulate <= 1; accumulate++) {
-        for (size_t i = 0; i < m; i++) memcpy(was + i * ldc, c + i * ldc, n * 4);
+        for (size_t i = 0; i < m; i++) {
+            for (size_t j = 0; j < n; j++) was[i * ldc + j] = c[i * ldc + j] = draw_f(kind);
+        }
         K->gemm_nt(c, ldc, a, lda, b, ldb, m, n, k, accumulate);
         for (size_t i = 0; i < m; i++) {
             for (size_t j = 0; j < n; j++) {
@@ -269,7 +271,9 @@ static void gemm_nn_case(size_t m, size_t n, size_t k, bool transposed, enum kin
     size_t k1 = k ? draw() % (k + 1) : 0;
 
     for (int accumulate = 0; accumulate <= 2; accumulate++) {
-        for (size_t i = 0; i < m; i++) memcpy(was + i * ldc, c + i * ldc, n * 4);
+        for (size_t i = 0; i < m; i++) {
+            for (size_t j = 0; j < n; j++) was[i * ldc + j] = c[i * ldc + j] = draw_f(kind);
+        }
         if (accumulate == 2) { /* in two calls */
             K->gemm_nn(c, ldc, a, a_m, a_k, b, ldb, m, n, k1, true);
             K->gemm_nn(c, ldc, a + k1 * a_k, a_m, a_k, b + k1 * ldb, ldb, m, n, k - k1, true);
@@ -580,6 +584,7 @@ int main(int argc, char **argv)
     }
     const uint64_t first_seed = seed;
     printf("seed %llu\n", (unsigned long long)seed);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a fault in a kernel comes behind the last "ok" */
     slots_init();
     for (int round = 0; round <= (times ? 1 : 0) && n_fail == 0; round++) {
         for (int i = 0; i < 3; i++) {

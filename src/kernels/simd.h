@@ -18,7 +18,11 @@
 
 #include <math.h>
 
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* ---- dot and gemv: rows of weights in any type -------------------------------------------------------------------- */
