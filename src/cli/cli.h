@@ -19,9 +19,8 @@
 #include "ops/ops.h"
 #include <jansson.h>
 
-/* The commands, in the order of `slm2 help`: X(name, group, one line of help). */
+/* The commands, in the order of `slm2 help`: X(name, group, one line of help).  A new command is a row here and its file. */
 #define SLM2_CLI_COMMANDS(X)                                                                           \
-    X(demo, "start here", "the whole recipe at nano scale on bundled text, with a report")              \
     X(info, "start here", "what a file, a model or a run is")                                           \
     X(tokenize, "text and data", "text to token ids")                                                   \
     X(detokenize, "text and data", "token ids to text")                                                 \
@@ -31,9 +30,6 @@
     X(sft, "training", "supervised fine-tuning on conversations")                                       \
     X(dpo, "training", "direct preference optimisation on answer pairs")                                \
     X(selfknow, "training", "self-knowledge training with the negative token")                          \
-    X(eval, "evaluation", "benchmark tasks: tables and JSON")                                           \
-    X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
-    X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
     X(quantize, "files", "Q8_0 and Q4_0 weights, with the loss in perplexity")                          \
     X(generate, "use", "text that continues a prompt")                                                  \

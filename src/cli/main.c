@@ -11,9 +11,6 @@
 #include "base/json.h"
 #include "base/log.h"
 
-#define DECLARE_WEAK(name, group, help) __attribute__((weak)) int slm2_cmd_##name(int argc, char **argv);
-SLM2_CLI_COMMANDS(DECLARE_WEAK)
-
 struct command {
     const char *name, *group, *help;
     int (*run)(int argc, char **argv);
@@ -162,7 +159,7 @@ void slm2_cli_clear_stop(void)
 static const struct command *find_command(const char *name)
 {
     for (int i = 0; i < N_COMMAND; i++)
-        if (strcmp(commands[i].name, name) == 0 && commands[i].run) return &commands[i];
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
     return NULL;
 }
 
@@ -193,7 +190,7 @@ static int unknown_command(const char *name)
     int best = 4;
     for (int i = 0; i < N_COMMAND; i++) {
         int d = distance(name, commands[i].name);
-        if (d < best && commands[i].run) {
+        if (d < best) {
             best = d;
             near = &commands[i];
         }
@@ -208,7 +205,6 @@ static void put_commands(FILE *f)
     fprintf(f, "usage: slm2 COMMAND [options]    slm2 help COMMAND    slm2 --version\n");
     const char *group = "";
     for (int i = 0; i < N_COMMAND; i++) {
-        if (!commands[i].run) continue;
         if (strcmp(commands[i].group, group) != 0) fprintf(f, "\n%s\n", commands[i].group);
         group = commands[i].group;
         fprintf(f, "  %-12s%s\n", commands[i].name, commands[i].help);
