@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -236,8 +237,18 @@ static int dispatch(int argc, char **argv)
     return c ? c->run(argc - 1, argv + 1) : unknown_command(word);
 }
 
+/* libgomp lets idle threads spin for milliseconds, which on a machine with other work makes small operations many times slower.
+ * How long is read from the environment before main, so the program starts itself once more with a shorter time (about 20 us)
+ * unless the user has chosen one. */
+static void limit_spinning(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    if (setenv("GOMP_SPINCOUNT", "20000", 1) == 0) execv("/proc/self/exe", argv); /* where that fails all still works */
+}
+
 int main(int argc, char **argv)
 {
+    limit_spinning(argv);
     signal(SIGPIPE, SIG_DFL); /* `slm2 ... | head` ends quietly, even where a parent ignored the signal */
     slm2_log_sink(slm2_log_stderr, NULL);
     int rc = dispatch(argc, argv);
