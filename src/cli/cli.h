@@ -30,6 +30,7 @@
     X(sft, "training", "supervised fine-tuning on conversations")                                       \
     X(dpo, "training", "direct preference optimisation on answer pairs")                                \
     X(selfknow, "training", "self-knowledge training with the negative token")                          \
+    X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
     X(quantize, "files", "Q8_0 and Q4_0 weights, with the loss in perplexity")                          \
     X(generate, "use", "text that continues a prompt")                                                  \

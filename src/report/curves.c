@@ -1,0 +1,234 @@
+/* curves.c - which curves a stage has and how they are drawn.  Every chart reads its series, draws and lets go. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/page.h"
+#include "report/svg.h"
+#include "train/schedule.h"
+
+/* ---- series ---------------------------------------------------------------------------------------------------------------- */
+struct curve { double *x, *y; int n; };
+
+static void curve_free(struct curve *c)
+{
+    free(c->x);
+    free(c->y);
+    *c = (struct curve){0};
+}
+
+static slm2_status curve_read(struct curve *c, const struct slm2_report_run *run, const char *name, struct slm2_err *err)
+{
+    struct slm2_series s;
+    *c = (struct curve){0};
+    SLM2_TRY(slm2_ledger_series(run->ledger, name, &s, err));
+    slm2_status st = SLM2_OK;
+    if (s.n) {
+        c->x = malloc((size_t)s.n * sizeof *c->x);
+        c->y = malloc((size_t)s.n * sizeof *c->y);
+        if (!c->x || !c->y) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the curve of %s", name);
+        for (int i = 0; i < s.n && st == SLM2_OK; i++) c->x[i] = (double)s.step[i], c->y[i] = s.value[i];
+        if (st == SLM2_OK) c->n = s.n;
+    }
+    slm2_series_free(&s);
+    if (st != SLM2_OK) curve_free(c);
+    return st;
+}
+
+/* Mean over a window around each value, about a twenty-fifth of the curve wide; shorter at the ends. */
+static slm2_status curve_smooth(struct curve *out, const struct curve *c, struct slm2_err *err)
+{
+    int half = c->n / 50 + 1;
+    *out = (struct curve){.x = malloc((size_t)(c->n + 1) * sizeof *out->x), .y = malloc((size_t)(c->n + 1) * sizeof *out->y), .n = c->n};
+    double *sum = malloc((size_t)(c->n + 1) * sizeof *sum);
+    slm2_status st = out->x && out->y && sum ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for a smoothed curve");
+    if (st == SLM2_OK) {
+        sum[0] = 0;
+        for (int i = 0; i < c->n; i++) sum[i + 1] = sum[i] + c->y[i];
+        for (int i = 0; i < c->n; i++) {
+            int w = half < i ? half : i;
+            if (c->n - 1 - i < w) w = c->n - 1 - i;
+            out->x[i] = c->x[i];
+            out->y[i] = (sum[i + w + 1] - sum[i - w]) / (2 * w + 1);
+        }
+    } else curve_free(out);
+    free(sum);
+    return st;
+}
+
+/* ---- charts ------------------------------------------------------------------------------------------------------------------ */
+struct want { const char *metric, *label; int color; bool marks; };
+
+/* One chart of several metrics of a run; those that the ledger does not have are left out. */
+static slm2_status chart_of(const struct slm2_report_run *run, const char *title, bool y_zero, const struct want *w, int n, struct slm2_buf *out, struct slm2_err *err)
+{
+    enum { MAX_LINE = SLM2_SVG_N_COLOR };
+    struct curve c[MAX_LINE] = {{0}};
+    struct slm2_svg_line line[MAX_LINE];
+    slm2_status st = SLM2_OK;
+    for (int i = 0; i < n && i < MAX_LINE && st == SLM2_OK; i++) {
+        st = curve_read(&c[i], run, w[i].metric, err);
+        line[i] = (struct slm2_svg_line){.label = w[i].label, .x = c[i].x, .y = c[i].y, .n = c[i].n, .color = w[i].color, .marks = w[i].marks};
+    }
+    if (st == SLM2_OK) slm2_svg_chart(out, &(struct slm2_svg_chart){.title = title, .x_label = "step", .line = line, .n_line = n < MAX_LINE ? n : MAX_LINE, .y_zero = y_zero});
+    for (int i = 0; i < MAX_LINE; i++) curve_free(&c[i]);
+    return st;
+}
+
+/* Training loss, pale as measured and smoothed above it, with the validation loss and the unigram entropy. */
+static slm2_status loss_chart(const struct slm2_report_run *run, const char *title, const char *train_label, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct curve train = {0}, smooth = {0}, valid = {0};
+    double entropy = slm2_report_figure(run, "unigram_entropy");
+    slm2_status st = curve_read(&train, run, "loss", err);
+    if (st == SLM2_OK) st = curve_read(&valid, run, "valid_loss", err);
+    if (st == SLM2_OK) st = curve_smooth(&smooth, &train, err);
+    if (st == SLM2_OK) {
+        bool raw = train.n < 25;
+        struct slm2_svg_line line[] = {
+            {.label = NULL, .x = train.x, .y = train.y, .n = raw ? 0 : train.n, .color = 0, .faint = true},
+            {.label = train_label, .x = train.x, .y = raw ? train.y : smooth.y, .n = train.n, .color = 0},
+            {.label = "held out", .x = valid.x, .y = valid.y, .n = valid.n, .color = 1, .marks = true},
+        };
+        struct slm2_svg_rule rule = {.label = "unigram entropy", .y = entropy, .color = 7};
+        slm2_svg_chart(out, &(struct slm2_svg_chart){.title = title, .x_label = "step", .line = line, .n_line = 3, .rule = &rule, .n_rule = isfinite(entropy)});
+    }
+    curve_free(&train);
+    curve_free(&smooth);
+    curve_free(&valid);
+    return st;
+}
+
+/* The schedule of a run as its settings and its events tell; false when they do not. */
+static bool schedule_of(const struct slm2_report_run *run, struct slm2_schedule *s)
+{
+    const char *dump = slm2_rows_find(&run->run, "config");
+    char kind[32], v[64];
+    slm2_report_setting(dump, "schedule", "kind", kind, sizeof kind);
+    *s = (struct slm2_schedule){.kind = -1, .lr_peak = 1, .cooldown_start = -1};
+    for (int i = 0; slm2_schedule_kinds[i]; i++)
+        if (strcmp(slm2_schedule_kinds[i], kind) == 0) s->kind = i;
+    s->n_step = strtoll(slm2_report_setting(dump, "schedule", "n_step", v, sizeof v), NULL, 10);
+    if (!s->n_step) s->n_step = strtoll(slm2_report_setting(dump, "train", "steps", v, sizeof v), NULL, 10);
+    s->n_warmup = strtoll(slm2_report_setting(dump, "schedule", "n_warmup", v, sizeof v), NULL, 10);
+    s->n_cooldown = strtoll(slm2_report_setting(dump, "schedule", "n_cooldown", v, sizeof v), NULL, 10);
+    slm2_report_setting(dump, "schedule", "cooldown_start", v, sizeof v);
+    if (*v) s->cooldown_start = strtoll(v, NULL, 10);
+    for (int i = 0; i < run->event.n_row; i++) /* asked for by a signal */
+        if (strcmp(slm2_rows_text(&run->event, i, 2), "cooldown") == 0) s->cooldown_start = strtoll(slm2_rows_text(&run->event, i, 1), NULL, 10);
+    return s->kind >= 0 && slm2_schedule_check(s, "settings", NULL) == SLM2_OK;
+}
+
+static slm2_status lr_chart(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    enum { MAX_BAND = 6 };
+    static const struct { const char *phase, *label; } name[] = {{"warmup", "warm-up"}, {"cosine", "cosine"}, {"rsqrt", "inverse root"}, {"linear", "linear"}, {"cooldown", "cooldown"}, {"end", "end"}};
+    struct curve lr;
+    struct slm2_schedule s;
+    struct slm2_svg_band band[MAX_BAND];
+    const char *phase = "";
+    int n = 0;
+    SLM2_TRY(curve_read(&lr, run, "lr", err));
+    for (int i = 0; i < lr.n && schedule_of(run, &s); i++) { /* the rate of step k was that of k - 1 updates */
+        const char *now = slm2_schedule_phase(&s, (int64_t)lr.x[i] - 1);
+        if (strcmp(now, phase) == 0) {
+            band[n - 1].to = lr.x[i];
+            continue;
+        }
+        if (n == MAX_BAND) break;
+        band[n] = (struct slm2_svg_band){.label = now, .from = n ? band[n - 1].to : lr.x[i] - 1, .to = lr.x[i]};
+        for (size_t k = 0; k < sizeof name / sizeof name[0]; k++)
+            if (strcmp(name[k].phase, now) == 0) band[n].label = name[k].label;
+        phase = now;
+        n++;
+    }
+    struct slm2_svg_line line = {.label = "learning rate", .x = lr.x, .y = lr.y, .n = lr.n, .color = 0};
+    slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Learning rate and its stages", .x_label = "step", .line = &line, .n_line = 1, .band = band, .n_band = n, .y_zero = true});
+    curve_free(&lr);
+    return SLM2_OK;
+}
+
+static slm2_status grad_chart(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct curve g;
+    double least = HUGE_VAL, most = 0;
+    SLM2_TRY(curve_read(&g, run, "grad_norm", err));
+    for (int i = 0; i < g.n; i++)
+        if (isfinite(g.y[i]) && g.y[i] > 0) least = fmin(least, g.y[i]), most = fmax(most, g.y[i]);
+    struct slm2_svg_line line = {.label = "before clipping", .x = g.x, .y = g.y, .n = g.n, .color = 3};
+    slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Gradient norm", .x_label = "step", .line = &line, .n_line = 1, .y_zero = true, .y_log = most > 20 * least});
+    curve_free(&g);
+    return SLM2_OK;
+}
+
+/* Held-out loss of each source, when there are few enough to tell apart. */
+static slm2_status source_losses(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    static const char prefix[] = "valid_loss.";
+    struct want w[SLM2_SVG_N_COLOR];
+    int n = 0;
+    for (int i = 0; i < run->metric.n_row; i++) {
+        const char *name = slm2_rows_text(&run->metric, i, 0);
+        if (strncmp(name, prefix, sizeof prefix - 1)) continue;
+        if (n == SLM2_SVG_N_COLOR) return SLM2_OK;
+        w[n] = (struct want){name, name + sizeof prefix - 1, n, true};
+        n++;
+    }
+    return n > 1 ? chart_of(run, "Held-out loss by source, nats per token", false, w, n, out, err) : SLM2_OK;
+}
+
+static slm2_status source_bars(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    int n = run->source.n_row < 40 ? run->source.n_row : 40;
+    struct slm2_svg_bar *bar = malloc((size_t)(n + 1) * sizeof *bar);
+    if (!bar) return slm2_fail(err, SLM2_ENOMEM, "no memory for the sources");
+    for (int i = 0; i < n; i++) bar[i] = (struct slm2_svg_bar){slm2_rows_text(&run->source, i, 0), slm2_rows_number(&run->source, i, 3), slm2_rows_number(&run->source, i, 2)};
+    slm2_svg_bars(out, "Tokens drawn per source against the plan", "drawn", "planned", bar, n);
+    free(bar);
+    return SLM2_OK;
+}
+
+static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    static const struct want speed[] = {{"tokens_s", "tokens per second", 2, false}};
+    SLM2_TRY(loss_chart(run, "Loss, nats per token", "training", out, err));
+    SLM2_TRY(lr_chart(run, out, err));
+    SLM2_TRY(grad_chart(run, out, err));
+    SLM2_TRY(chart_of(run, "Speed, tokens per second", true, speed, 1, out, err));
+    SLM2_TRY(source_losses(run, out, err));
+    return source_bars(run, out, err);
+}
+
+const char *slm2_report_stage_title(const char *stage)
+{
+    static const char *const title[][2] = {{"pretrain", "Pre-training"}, {"sft", "Supervised fine-tuning"}, {"dpo", "Preference optimisation (DPO)"}, {"selfknow", "Self-knowledge"}};
+    for (size_t i = 0; i < sizeof title / sizeof title[0]; i++)
+        if (strcmp(title[i][0], stage) == 0) return title[i][1];
+    return stage;
+}
+
+slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    static const struct want right[] = {{"accuracy", "training", 0, false}, {"valid_accuracy", "held out: margin above 0", 1, true}, {"valid_prefers_chosen", "held out: chosen is likelier", 2, true}};
+    static const struct want tokens_right[] = {{"valid_accuracy", "held out", 1, true}};
+    static const struct want margin[] = {{"margin", "training", 0, false}, {"valid_margin", "held out", 1, true}};
+    static const struct want reward[] = {{"valid_reward_chosen", "chosen answer", 2, true}, {"valid_reward_rejected", "rejected answer", 1, true}};
+    static const struct want self[] = {{"valid_loss_positive", "true answers", 2, true}, {"valid_loss_negative", "negative answers", 1, true}};
+    static const struct want lr[] = {{"lr", "learning rate", 0, false}};
+    if (strcmp(run->stage, "pretrain") == 0) return pretrain_curves(run, out, err);
+    if (strcmp(run->stage, "sft") == 0) {
+        SLM2_TRY(loss_chart(run, "Loss of the assistant's tokens, nats", "training", out, err));
+        SLM2_TRY(chart_of(run, "Assistant's tokens predicted right (share)", false, tokens_right, 1, out, err));
+    } else if (strcmp(run->stage, "dpo") == 0) {
+        SLM2_TRY(loss_chart(run, "DPO loss", "training", out, err));
+        SLM2_TRY(chart_of(run, "Reward margin, chosen minus rejected", false, margin, 2, out, err));
+        SLM2_TRY(chart_of(run, "Preference accuracy (share of pairs)", true, right, 3, out, err));
+        SLM2_TRY(chart_of(run, "Rewards of held-out answers", false, reward, 2, out, err));
+    } else {
+        SLM2_TRY(loss_chart(run, "Loss, nats per token", "training", out, err));
+        SLM2_TRY(chart_of(run, "Held-out loss by kind of answer, nats", false, self, 2, out, err));
+    }
+    SLM2_TRY(chart_of(run, "Learning rate", true, lr, 1, out, err));
+    return grad_chart(run, out, err);
+}
