@@ -56,7 +56,7 @@ int slm2_cmd_pretrain(int argc, char **argv)
         o.isa = isa;
         if (st == SLM2_ESTOP) {
             slm2_cli_note("slm2: %s", err.msg);
-            rc = 128 + (int)*slm2_cli_catch_stop();
+            rc = 1; /* not done yet; the message says how to go on */
         } else rc = st == SLM2_OK ? slm2_cli_json(result_json(&res)) : slm2_cli_fail(&err);
     }
     slm2_conf_free(slm2_pretrain_table, &o);
