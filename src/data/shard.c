@@ -103,8 +103,10 @@ slm2_status slm2_shard_parse(struct slm2_shard *s, const void *idx, size_t n_idx
         slm2_rd_fail(&r, "%" PRIu64 " sequences and %" PRIu64 " document entries make %" PRIu64 " bytes, the file has %zu", n_seq, n_entry,
                      HEADER_BYTES + n_seq * 12 + n_entry * 8, n_idx);
     }
-    s->n_seq = (int64_t)n_seq;
-    s->n_doc = (int64_t)n_entry - 1;
+    if (slm2_rd_ok(&r)) { /* bounded above: only then does the subtraction stay in range */
+        s->n_seq = (int64_t)n_seq;
+        s->n_doc = (int64_t)n_entry - 1;
+    }
     s->sizes = slm2_rd_bytes(&r, n_seq * 4);
     s->pointers = slm2_rd_bytes(&r, n_seq * 8);
     s->doc_idx = slm2_rd_bytes(&r, n_entry * 8);
