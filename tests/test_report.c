@@ -68,10 +68,11 @@ static void test_text(void **state)
 static void test_setting(void **state)
 {
     (void)state;
-    static const char dump[] = "run: a\nmodel:\n  n_layer: 4\nschedule:\n  kind: hybrid\n  n_step: 400\nn_step: 7\n";
+    static const char dump[] = "run: a\nmodel:\n    n_layer: 4\nschedule:\n    kind: \"hybrid\"\n    n_step: 400\nn_step: 7\n";
     char v[16];
     assert_string_equal(slm2_report_setting(dump, "schedule", "n_step", v, sizeof v), "400");
     assert_string_equal(slm2_report_setting(dump, NULL, "n_step", v, sizeof v), "7");
+    assert_string_equal(slm2_report_setting(dump, "schedule", "kind", v, sizeof v), "hybrid");
     assert_string_equal(slm2_report_setting(dump, "model", "kind", v, sizeof v), "");
     assert_string_equal(slm2_report_setting(dump, "sched", "kind", v, sizeof v), "");
 }

@@ -16,12 +16,12 @@ static const char style_page[] =
     "h2{font-size:1.25rem;margin:44px 0 12px;padding-top:14px;border-top:1px solid var(--rule)}h3{font-size:.95rem;font-weight:600;margin:0 0 8px}"
     "p{margin:8px 0;max-width:46em}.mut,.sub{color:var(--mut)}.sub{font-size:.9rem;overflow-wrap:anywhere}a{color:var(--c0)}"
     "nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin:14px 0 22px;font-size:.92rem}"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:18px 0}"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:12px;margin:18px 0}"
     ".tile{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:12px 14px}.tile b{display:block;font-size:1.3rem;line-height:1.3;font-weight:600}.tile span{font-size:.82rem;color:var(--mut)}"
     ".grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:16px;margin:14px 0}"
     ".scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:8px;margin:12px 0}table{border-collapse:collapse;width:100%;font-size:.9rem}"
-    "th,td{padding:7px 12px;text-align:left;border-top:1px solid var(--rule);vertical-align:top}thead th{border-top:0;color:var(--mut);font-weight:500;white-space:nowrap}tbody th{font-weight:500}"
-    ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.hash,code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.8rem}.path{overflow-wrap:anywhere;min-width:9em}.hash{overflow-wrap:anywhere;min-width:17em;color:var(--mut)}tfoot td,tfoot th{font-weight:600;text-align:left}tfoot .n{text-align:right}"
+    "th,td{padding:7px 12px;text-align:left;border-top:1px solid var(--rule);vertical-align:top}thead th{border-top:0;color:var(--mut);font-weight:500;white-space:nowrap}tbody th{font-weight:500;min-width:7.5em}"
+    ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.hash,code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.8rem}.path{overflow-wrap:anywhere;min-width:13em}.hash{overflow-wrap:anywhere;min-width:17em;color:var(--mut)}tfoot td,tfoot th{font-weight:600;text-align:left}tfoot .n{text-align:right}"
     "details{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px 14px;margin:10px 0}summary{cursor:pointer;font-weight:500}details .scroll{border:0;margin:6px -14px -8px}pre{overflow-x:auto;margin:10px 0 4px;line-height:1.45}"
     ".formula{background:var(--card);border:1px solid var(--rule);border-left:3px solid var(--c0);border-radius:6px;padding:10px 14px;overflow-wrap:anywhere}"
     "footer{margin-top:44px;color:var(--mut);font-size:.85rem}";
@@ -185,9 +185,9 @@ static void put_summary(struct slm2_buf *b, const struct slm2_report_runs *r)
         tile(b, "tokens per second", slm2_text_count(s, isfinite(rate) ? rate : slm2_report_last(p, "tokens_s")));
     }
     tile(b, "wall time of all stages", slm2_text_seconds(s, wall));
-    snprintf(t, sizeof t, "%s%s", e.measured ? "" : "\xE2\x89\x88 ", watt_hours(s, e.wh));
+    snprintf(t, sizeof t, "%s%s", e.measured ? "" : "\xE2\x89\x88\xC2\xA0", watt_hours(s, e.wh));
     tile(b, e.measured ? "energy, measured, with PUE" : "energy, estimated, with PUE", t);
-    snprintf(t, sizeof t, "%s%s", e.measured ? "" : "\xE2\x89\x88 ", grams(s, e.co2_g));
+    snprintf(t, sizeof t, "%s%s", e.measured ? "" : "\xE2\x89\x88\xC2\xA0", grams(s, e.co2_g));
     tile(b, "CO\xE2\x82\x82 equivalent", t);
     slm2_buf_puts(b, "</div>");
     open_table(b, "Stage|#Steps|Measure|#First|#Last|#Wall|#CPU|#Starts");
@@ -270,12 +270,13 @@ static bool put_eval(struct slm2_buf *b, const struct slm2_report_runs *r)
     const char *name;
     json_t *one;
     const json_t *results = json_object_get(r->eval, "results");
-    if (results) n += put_results(&rows, "", results);
+    bool named = !results; /* whose results these are */
+    if (results) n += put_results(&rows, NULL, results);
     else json_object_foreach(r->eval, name, one) n += put_results(&rows, name, json_object_get(one, "results"));
     for (int i = 0; i < r->n && !r->eval; i++) n += put_eval_figures(&rows, &r->run[i]);
     if (n) {
         heading(b, "evaluation", "Evaluation");
-        open_table(b, "Task|Metric|Model|#Value|#Standard error");
+        open_table(b, named ? "Task|Metric|Model|#Value|#Standard error" : "Task|Metric|#Value|#Standard error");
         slm2_buf_put(b, rows.v, rows.n);
         close_table(b);
     }
@@ -356,12 +357,13 @@ static void energy_row(struct slm2_buf *b, const char *name, const struct slm2_e
 static void put_energy(struct slm2_buf *b, const struct slm2_report_runs *r, double core_watts)
 {
     struct slm2_energy sum = total_energy(r);
-    bool estimated = false;
+    bool estimated = false, measured = false;
     heading(b, "energy", "Energy and CO\xE2\x82\x82");
     open_table(b, "Stage|#Core hours|Source|#Devices|#With PUE|#CO\xE2\x82\x82" "eq");
     for (int i = 0; i < r->n; i++) {
         energy_row(b, slm2_report_stage_title(r->run[i].stage), &r->run[i].energy);
         estimated = estimated || !r->run[i].energy.measured;
+        measured = measured || r->run[i].energy.measured;
     }
     slm2_buf_puts(b, "</tbody><tfoot>");
     energy_row(b, "All stages", &sum);
@@ -371,7 +373,7 @@ static void put_energy(struct slm2_buf *b, const struct slm2_report_runs *r, dou
     if (estimated)
         slm2_buf_printf(b, "<p><strong>Estimate:</strong> no energy counter (RAPL) could be read for these runs, so power is not measured. A device is one processor core, its hours are CPU time, its mean power is "
                            "<em>assumed</em> to be %g W.</p>", core_watts);
-    if (sum.measured || r->n > 1) slm2_buf_puts(b, "<p>Where it says &#8220;measured&#8221;, device-hours &#215; power is the energy that the processor's own counters (RAPL) gave; they count everything the processor did meanwhile.</p>");
+    if (measured) slm2_buf_puts(b, "<p>Where it says &#8220;measured&#8221;, device-hours &#215; power is the energy that the processor's own counters (RAPL) gave; they count everything the processor did meanwhile.</p>");
     slm2_buf_printf(b, "<p class=\"mut\">The formula is the Stable LM 2 technical report's: its 92,000 GPU-hours came to about 30 MWh and about 11 t CO\xE2\x82\x82" "eq (a mean power of %.0f W).</p>", 30e6 / 92000 / SLM2_ENERGY_PUE);
 }
 

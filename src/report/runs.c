@@ -91,18 +91,25 @@ const struct slm2_report_run *slm2_report_stage(const struct slm2_report_runs *r
 
 const char *slm2_report_setting(const char *dump, const char *section, const char *key, char *out, size_t cap)
 {
+    size_t n_key = strlen(key), indent = 0, n;
     bool inside = section == NULL;
-    size_t indent = section ? 2 : 0, n_key = strlen(key);
-    for (const char *s = dump; *s; s += strcspn(s, "\n"), s += *s == '\n') {
-        size_t n = strcspn(s, "\n");
-        if (section && *s != ' ') inside = n == strlen(section) + 1 && strncmp(s, section, n - 1) == 0 && s[n - 1] == ':';
-        if (!inside || n < indent + n_key + 1 || strspn(s, " ") != indent || strncmp(s + indent, key, n_key) || s[indent + n_key] != ':') continue;
-        const char *v = s + indent + n_key + 1;
-        while (*v == ' ') v++;
-        snprintf(out, cap, "%.*s", (int)(s + n - v), v);
+    snprintf(out, cap, "%s", "");
+    for (const char *s = dump; *s; s += n + (s[n] == '\n')) {
+        size_t at = strspn(s, " ");
+        n = strcspn(s, "\n");
+        if (section && at == 0) {
+            inside = n == strlen(section) + 1 && strncmp(s, section, n - 1) == 0 && s[n - 1] == ':';
+            indent = 0;
+            continue;
+        }
+        if (section && !indent) indent = at; /* that of the mapping's first line */
+        if (!inside || at != indent || n < at + n_key + 1 || strncmp(s + at, key, n_key) || s[at + n_key] != ':') continue;
+        const char *v = s + at + n_key + 1, *end = s + n;
+        while (v < end && *v == ' ') v++;
+        if (end - v >= 2 && *v == '"' && end[-1] == '"') v++, end--;
+        snprintf(out, cap, "%.*s", (int)(end - v), v);
         return out;
     }
-    snprintf(out, cap, "%s", "");
     return out;
 }
 
