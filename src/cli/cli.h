@@ -30,6 +30,8 @@
     X(sft, "training", "supervised fine-tuning on conversations")                                       \
     X(dpo, "training", "direct preference optimisation on answer pairs")                                \
     X(selfknow, "training", "self-knowledge training with the negative token")                          \
+    X(eval, "evaluation", "benchmark tasks: tables and JSON")                                           \
+    X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
     X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
     X(quantize, "files", "Q8_0 and Q4_0 weights, with the loss in perplexity")                          \
