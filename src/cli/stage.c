@@ -10,7 +10,8 @@ int slm2_cli_stage(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
     struct slm2_stage_result r;
     void *settings = calloc(1, size);
     if (!settings) return slm2_cli_fail(&(struct slm2_err){SLM2_ENOMEM, "no memory for settings"});
-    int rc = slm2_cli_parse(doc, table, settings, argc, argv, NULL, 0, NULL);
+    const char *pos[1];
+    int n_pos, rc = slm2_cli_parse(doc, table, settings, argc, argv, pos, 1, &n_pos);
     if (rc < 0) {
         struct slm2_stage_args args = {.settings = settings, .isa = slm2_cli_isa(), .stop = slm2_cli_catch_stop()};
         if (run(&args, &r, &err) != SLM2_OK) rc = slm2_cli_fail(&err);

@@ -67,6 +67,7 @@ static bool find_range(const struct slm2_svg_chart *c, struct axis *x, struct ax
     y->step = slm2_svg_step(y_lo, y_hi, 5);
     y->lo = floor(y_lo / y->step + 1e-9) * y->step;
     y->hi = ceil(y_hi / y->step - 1e-9) * y->step;
+    if (c->n_band) y->hi += 0.09 * (y->hi - y->lo); /* room for the names of the bands */
     return true;
 }
 
@@ -130,7 +131,7 @@ static void put_bands(struct slm2_buf *b, const struct slm2_svg_chart *c, const 
         double from = place(x, band->from), to = place(x, band->to);
         slm2_buf_printf(b, "<rect class=\"band b%d\" x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%.1f\"/>", k % 4, from, TOP, fmax(to - from, 1), y->at - TOP);
         if (to - from < CHAR * (double)strlen(band->label) + 6) continue;
-        slm2_buf_printf(b, "<text class=\"bl\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", (from + to) / 2, y->at - 8);
+        slm2_buf_printf(b, "<text class=\"bl\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", (from + to) / 2, TOP + 13.0);
         slm2_html_escape(b, band->label);
         slm2_buf_puts(b, "</text>");
     }
