@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A level=([base]=0 [tok]=1 [io]=1 [kernels]=1 [ops]=2 [model]=3 [data]=4 [quant]=4 [infer]=4 [train]=5 [eval]=5 [report]=5 [cli]=6)
-# neighbours that may be used: vocabularies lie in GGUF files; evaluation writes figures into a run's ledger
-allowed=" tok>io train>report eval>report eval>train "
+# neighbours that may be used: vocabularies lie in GGUF files; evaluation writes figures into a run's ledger, the report reads ledgers
+allowed=" tok>io eval>train report>train report>eval "
 bad=0
 while IFS=: read -r file line text; do
     from=${file#src/}
