@@ -37,7 +37,7 @@ static const struct slm2_cli_doc doc = {
 
 static int run(const struct opts *o, const char *const *files, int n)
 {
-    static struct slm2_ppl_result r; /* too large for a stack of small limits */
+    struct slm2_ppl_result r;
     struct slm2_err err;
     struct slm2_use u;
     struct slm2_buf out = {0};

@@ -1,5 +1,4 @@
 /* cmd_quantize.c - `slm2 quantize`: Q8_0 and Q4_0 weights, what that changes in the numbers and in the perplexity of a text. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +8,7 @@
 #include "cli/cli.h"
 #include "cli/convert_cli.h"
 #include "cli/use.h"
-
-#define CHUNK 32 /* tokens whose logits are held at once */
+#include "eval/perplexity.h"
 
 struct opts {
     char *type, *embed_type, *head_type, *name, *tokenizer, *text;
@@ -22,7 +20,7 @@ static const struct slm2_opt table[] = {
     {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, F16, BF16 or F32", .alias = 'q'},
     {.name = "embed_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, embed_type), .help = "of the embedding; default: like --type"},
     {.name = "head_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, head_type), .help = "of the output layer; default: like --type"},
-    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "a text file: perplexity before and after"},
+    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text or JSONL {\"text\"}: perplexity before and after"},
     {.name = "max_tokens", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_tokens), .lo = 1, .hi = 1e9, .def = "4096", .help = "tokens of the text that count"},
     {.name = "n_ctx", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_ctx), .lo = 2, .hi = 1 << 20, .def = "512", .help = "window of the perplexity, at most the model's context"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of the result; default: from the source"},
@@ -41,62 +39,18 @@ static const struct slm2_cli_doc doc = {
 };
 
 /* ---- perplexity --------------------------------------------------------------------------------------------------------- */
-struct ppl { double nll; size_t n_tok; double perplexity; }; /* nll: the sum, nats */
-
-static double neg_log_prob(const float *logits, int vocab, int32_t target)
+static slm2_status perplexity(const struct opts *o, const char *model, struct slm2_ppl *p, struct slm2_err *err)
 {
-    double max = (double)logits[0], sum = 0;
-    for (int i = 1; i < vocab; i++) max = fmax(max, (double)logits[i]);
-    for (int i = 0; i < vocab; i++) sum += exp((double)logits[i] - max);
-    return log(sum) + max - (double)logits[target];
-}
-
-/* Each window predicts up to n_ctx tokens; before its first one stands the token before it, EOS at the start of the text. */
-static slm2_status windows(struct slm2_use *u, const struct slm2_ids *ids, int n_ctx, const char *what, struct ppl *p, struct slm2_err *err)
-{
-    int vocab = slm2_engine_vocab_size(u->engine);
-    float *logits = malloc((size_t)CHUNK * (size_t)vocab * sizeof *logits);
-    slm2_status st = logits ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for logits");
-    *p = (struct ppl){.n_tok = ids->n - 1};
-    for (size_t i = 0; i < p->n_tok && st == SLM2_OK;) {
-        size_t in_window = i % (size_t)n_ctx, left = slm2_min_size(p->n_tok - i, (size_t)n_ctx - in_window);
-        int n = (int)slm2_min_size(CHUNK, left);
-        if (in_window == 0) slm2_engine_rewind(u->engine, 0, 0);
-        st = slm2_engine_feed_all(u->engine, 0, ids->v + i, n, logits, err);
-        for (int k = 0; k < n && st == SLM2_OK; k++, i++) p->nll += neg_log_prob(logits + (size_t)k * (size_t)vocab, vocab, ids->v[i + 1]);
-        slm2_progress(what, (double)i / (double)p->n_tok, "perplexity %.2f", exp(p->nll / (double)i));
+    struct slm2_ppl_result r;
+    struct slm2_use u;
+    SLM2_TRY(slm2_use_open(&u, &(struct slm2_use_opts){.model = model, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, err));
+    slm2_status st = slm2_use_need_tok(&u, model, err);
+    if (st == SLM2_OK) {
+        struct slm2_ppl_opts po = {.isa = slm2_cli_isa(), .n_threads = o->threads, .n_ctx = slm2_min_int(o->n_ctx, slm2_model_n_ctx(u.model)), .max_tokens = o->max_tokens};
+        st = slm2_perplexity_file(u.model, u.tok, o->text, &po, &r, err);
+        *p = r.all;
     }
-    slm2_progress_end();
-    p->perplexity = exp(p->nll / (double)p->n_tok);
-    free(logits);
-    return st;
-}
-
-static slm2_status perplexity(const struct opts *o, const char *model, struct ppl *p, struct slm2_err *err)
-{
-    struct slm2_use u = {0};
-    struct slm2_ids ids = {0};
-    struct slm2_buf text = {0};
-    slm2_status st;
-    if ((st = slm2_file_read(&text, o->text, (size_t)1 << 30, err)) != SLM2_OK) goto done;
-    st = slm2_use_open(&u, &(struct slm2_use_opts){.model = model, .tokenizer = o->tokenizer, .threads = o->threads}, err);
-    if (st != SLM2_OK || (st = slm2_use_need_tok(&u, model, err)) != SLM2_OK) goto done;
-    int32_t first = slm2_tok_eos(u.tok);
-    if ((st = slm2_ids_push(&ids, first >= 0 ? first : 0, err)) != SLM2_OK) goto done;
-    if ((st = slm2_tok_encode(u.tok, text.n ? text.v : "", text.n, slm2_tok_flags_default(u.tok), &ids, err)) != SLM2_OK) goto done;
-    ids.n = slm2_min_size(ids.n, (size_t)o->max_tokens + 1);
-    if (ids.n < 2) {
-        st = slm2_fail(err, SLM2_EUSAGE, "%s: no text to measure", o->text);
-        goto done;
-    }
-    for (size_t i = 0; i < ids.n && st == SLM2_OK; i++) {
-        if (ids.v[i] >= slm2_engine_vocab_size(u.engine)) st = slm2_fail(err, SLM2_EFORMAT, "%s: token %d is outside the model's vocabulary", o->text, ids.v[i]);
-    }
-    if (st == SLM2_OK) st = windows(&u, &ids, slm2_min_int(o->n_ctx, slm2_engine_n_ctx(u.engine)), model, p, err);
-done:
     slm2_use_free(&u);
-    slm2_ids_free(&ids);
-    slm2_buf_free(&text);
     return st;
 }
 
@@ -129,13 +83,13 @@ static void put_table(const struct slm2_convert_report *r)
     }
 }
 
-static int put_result(const struct opts *o, const struct slm2_convert_report *r, const char *in, const char *out, const struct ppl *before, const struct ppl *after)
+static int put_result(const struct opts *o, const struct slm2_convert_report *r, const char *in, const char *out, const struct slm2_ppl *before, const struct slm2_ppl *after)
 {
     if (o->json) {
         json_t *j = slm2_cli_convert_json(r, in, out);
         if (j && *o->text) {
-            json_object_set_new(j, "perplexity", json_pack("{s:s, s:I, s:f, s:f, s:f}", "text", o->text, "tokens", (json_int_t)after->n_tok, "before", before->perplexity,
-                                                           "after", after->perplexity, "ratio", after->perplexity / before->perplexity));
+            json_object_set_new(j, "perplexity", json_pack("{s:s, s:I, s:f, s:f, s:f}", "text", o->text, "tokens", (json_int_t)after->n_tokens, "before", slm2_ppl_token(before),
+                                                           "after", slm2_ppl_token(after), "ratio", slm2_ppl_token(after) / slm2_ppl_token(before)));
         }
         return slm2_cli_json(j);
     }
@@ -145,8 +99,8 @@ static int put_result(const struct opts *o, const struct slm2_convert_report *r,
     slm2_cli_bytes(b, (double)r->bytes_out);
     printf("\n%s: %s, was %s (%.1f%%); vocabulary: %s\n", out, b, a, 100.0 * (double)r->bytes_out / (double)r->bytes_in, r->vocabulary);
     if (*o->text) {
-        printf("perplexity of %s (%zu tokens): %.4f, was %.4f (%+.3f%%)\n", o->text, after->n_tok, after->perplexity, before->perplexity,
-               100 * (after->perplexity / before->perplexity - 1));
+        double ratio = slm2_ppl_token(after) / slm2_ppl_token(before);
+        printf("perplexity of %s (%lld tokens): %.4f, was %.4f (ratio %.5f, %+.3f%%)\n", o->text, (long long)after->n_tokens, slm2_ppl_token(after), slm2_ppl_token(before), ratio, 100 * (ratio - 1));
     } else {
         slm2_cli_note("give --text FILE to see what it does to the perplexity");
     }
@@ -158,7 +112,7 @@ static int run(const struct opts *o, const char *in, const char *out)
     struct slm2_err err;
     struct slm2_convert_opts c = slm2_convert_opts_default();
     struct slm2_convert_report r = {0};
-    struct ppl before = {0}, after = {0};
+    struct slm2_ppl before = {0}, after = {0};
     static char label[] = "quantize";
     slm2_status st;
     int rc = 0;

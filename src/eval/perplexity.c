@@ -146,6 +146,8 @@ slm2_status slm2_perplexity_files(const struct slm2_model *m, const struct slm2_
     struct slm2_scorer *s;
     double start = slm2_now_s();
     *r = (struct slm2_ppl_result){.n_ctx = o->n_ctx ? o->n_ctx : slm2_min_int(m->cfg.n_ctx, 2048), .stride = o->stride};
+    if (o->stride < 0 || (o->stride > 0 && o->stride >= r->n_ctx))
+        return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", o->stride, r->n_ctx);
     struct slm2_scorer_opts so = slm2_scorer_opts_default();
     so.backend = o->backend;
     so.isa = o->isa;
