@@ -21,6 +21,7 @@
 
 /* The commands, in the order of `slm2 help`: X(name, group, one line of help).  A new command is a row here and its file. */
 #define SLM2_CLI_COMMANDS(X)                                                                           \
+    X(demo, "start here", "the whole recipe at nano scale on bundled text, with a report")              \
     X(info, "start here", "what a file, a model or a run is")                                           \
     X(tokenize, "text and data", "text to token ids")                                                   \
     X(detokenize, "text and data", "token ids to text")                                                 \
