@@ -12,7 +12,7 @@ static void expect(const char *what, bool ok) { golden_result(&g, ok, what, ok, 
 /* ---- golden -------------------------------------------------------------------------------------------------------------- */
 static double worst_list(const float *got, const json_t *want, int n)
 {
-    double worst = (int)json_array_size(want) == n ? 0 : INFINITY;
+    double worst = (int)json_array_size(want) == n ? 0 : HUGE_VAL;
     for (int i = 0; i < n; i++) worst = fmax(worst, fabs((double)got[i] - json_number_value(json_array_get(want, (size_t)i))));
     return worst;
 }
