@@ -92,6 +92,7 @@ ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
 $(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
 endif
+$(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
 # code that reads foreign bytes must not narrow numbers silently
 $(foreach f,reader file lines json conf conf_show,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
 
@@ -170,7 +171,9 @@ fuzz-bins: $(FUZZ)
 clean: ## remove every build folder
 	rm -rf build build-debug build-asan build-cov build-clang build-fuzz
 
-install: all ## slm2, libslm2.a and slm2.h under $(DESTDIR)$(PREFIX)
+install: all ## slm2, libslm2.a, slm2.h, configs and bundled text under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/share/slm2
+	cp -R configs assets $(DESTDIR)$(PREFIX)/share/slm2/
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BUILD)/slm2 $(DESTDIR)$(PREFIX)/bin/slm2
 	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib/libslm2.a
