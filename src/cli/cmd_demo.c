@@ -208,9 +208,9 @@ static slm2_status pretrain(struct demo *d, struct slm2_err *err)
     snprintf(run, sizeof run, "run=%s", in_out(d, "pretrain", path));
     if (d->o->steps) { /* a shorter run keeps the schedule's shape */
         snprintf(steps[0], sizeof steps[0], "train.steps=%lld", (long long)d->o->steps);
-        snprintf(steps[1], sizeof steps[1], "schedule.n_step=%lld", (long long)(d->o->steps * 8 / 11 + 1));
-        snprintf(steps[2], sizeof steps[2], "schedule.cooldown_start=%lld", (long long)(d->o->steps * 13 / 55));
-        snprintf(steps[3], sizeof steps[3], "schedule.n_cooldown=%lld", (long long)(d->o->steps - d->o->steps * 13 / 55));
+        snprintf(steps[1], sizeof steps[1], "schedule.n_step=%lld", (long long)(d->o->steps * 20 / 11 + 1));
+        snprintf(steps[2], sizeof steps[2], "schedule.cooldown_start=%lld", (long long)(d->o->steps * 5 / 11));
+        snprintf(steps[3], sizeof steps[3], "schedule.n_cooldown=%lld", (long long)(d->o->steps - d->o->steps * 5 / 11));
         for (int i = 0; i < 4; i++) sets[n++] = steps[i];
     }
     slm2_status st = slm2_pretrain_settings(&o, in_share(d, "configs/nano.yml", config), sets, n, err);

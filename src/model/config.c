@@ -188,14 +188,3 @@ slm2_status slm2_config_from_settings(struct slm2_config *out, const struct slm2
     c->n_rot = (int)(c->head_dim * rotary_factor);
     return slm2_config_check(c, what, err);
 }
-
-slm2_status slm2_config_from_yaml(struct slm2_config *c, const char *path, struct slm2_err *err)
-{
-    struct only { struct slm2_config_settings model; } o = {0};
-    static const struct slm2_opt table[] = {SLM2_CONFIG_ROWS(struct only, model), {0}};
-    slm2_conf_init(table, &o);
-    slm2_status st = slm2_conf_yaml(table, &o, path, err);
-    if (st == SLM2_OK) st = slm2_config_from_settings(c, &o.model, path, err);
-    slm2_conf_free(table, &o);
-    return st;
-}

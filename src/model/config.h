@@ -43,8 +43,6 @@ struct slm2_config_settings { struct slm2_config cfg; double rotary_factor; };
     SLM2_CONFIG_ROW_(T, m, cfg.bos_id, "bos_id", SLM2_OPT_INT, 0, 1 << 24, "100257", "id of <|endoftext|>"),                                 \
     SLM2_CONFIG_ROW_(T, m, cfg.eos_id, "eos_id", SLM2_OPT_INT, 0, 1 << 24, "100257", "id of <|endoftext|>")
 slm2_status slm2_config_from_settings(struct slm2_config *c, const struct slm2_config_settings *s, const char *what, struct slm2_err *err);
-/* A YAML file that holds nothing but a `model:` mapping is read by slm2_config_from_yaml; in others unknown sections are errors. */
-slm2_status slm2_config_from_yaml(struct slm2_config *c, const char *path, struct slm2_err *err);
 static inline int slm2_config_q_dim(const struct slm2_config *c) { return c->n_head * c->head_dim; }
 static inline int slm2_config_kv_dim(const struct slm2_config *c) { return c->n_kv_head * c->head_dim; }
 #endif
