@@ -64,7 +64,7 @@ LIB       := $(BUILD)/libslm2.a
 BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_ops test_train test_stages equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 .PHONY: help all lib tests deps demo test asan check-all layers bench fuzz fuzz-bins clean install

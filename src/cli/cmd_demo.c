@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/use.h"
 #include "data/build.h"
 #include "data/shard.h"
 #include "eval/eval.h"
@@ -89,6 +90,7 @@ static const char *promise(struct demo *d, bool holds, const char *text)
     static char line[4][160];
     static int turn;
     char *l = line[turn++ & 3];
+    if (d->o->steps) return "shortened run: no promise";
     d->n_wrong += !holds;
     snprintf(l, sizeof line[0], "%s: %s", holds ? "ok" : "NOT SO", text);
     return l;
@@ -126,7 +128,7 @@ static slm2_status build_data(struct demo *d, struct slm2_err *err)
 }
 
 /* Appends documents of a held-out token file to held_out.jsonl, up to HELD_OUT_TOKENS, and counts every token of it. */
-static slm2_status held_out_source(struct demo *d, const struct slm2_dataset_source *s, int64_t *count, struct slm2_buf *jsonl, struct slm2_err *err)
+static slm2_status held_out_source(struct demo *d, const struct slm2_dataset_source *s, int32_t n_vocab, int64_t *count, struct slm2_buf *jsonl, struct slm2_err *err)
 {
     struct slm2_shard shard;
     struct slm2_buf text = {0};
@@ -136,7 +138,9 @@ static slm2_status held_out_source(struct demo *d, const struct slm2_dataset_sou
     int32_t *ids = malloc(sizeof *ids * (size_t)(shard.n_tok + 1));
     slm2_status st = ids ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for held-out tokens");
     if (st == SLM2_OK) slm2_shard_read(&shard, 0, shard.n_tok, ids);
-    for (int64_t i = 0; st == SLM2_OK && i < shard.n_tok; i++) count[ids[i]]++;
+    for (int64_t i = 0; st == SLM2_OK && i < shard.n_tok; i++)
+        if (ids[i] >= 0 && ids[i] < n_vocab) count[ids[i]]++;
+        else st = slm2_fail(err, SLM2_EFORMAT, "%s.bin: token %lld is %d, the vocabulary has %d", s->prefix[SLM2_SPLIT_VAL], (long long)i, ids[i], n_vocab);
     for (int64_t q = 0; st == SLM2_OK && q < shard.n_seq && taken < HELD_OUT_TOKENS; q++) {
         int32_t n = slm2_shard_size(&shard, q);
         slm2_buf_clear(&text);
@@ -166,7 +170,7 @@ static slm2_status held_out(struct demo *d, struct slm2_err *err)
     slm2_status st = count ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for token counts");
     for (int i = 0; st == SLM2_OK && i < set.n; i++) {
         n_train += set.v[i].n_tok[SLM2_SPLIT_TRAIN];
-        st = held_out_source(d, &set.v[i], count, &jsonl, err);
+        st = held_out_source(d, &set.v[i], set.vocab_size, count, &jsonl, err);
     }
     for (int32_t v = 0; st == SLM2_OK && v < set.vocab_size; v++) total += count[v];
     d->unigram_entropy = 0;
@@ -198,7 +202,7 @@ static slm2_status ledger_figure(const char *path, const char *key, double v, st
 
 static slm2_status pretrain(struct demo *d, struct slm2_err *err)
 {
-    char path[SLM2_PATH_MAX], data[SLM2_PATH_MAX + 8], run[SLM2_PATH_MAX + 8], steps[4][64], config[SLM2_PATH_MAX];
+    char path[SLM2_PATH_MAX], data[SLM2_PATH_MAX + 8], run[SLM2_PATH_MAX + 8], steps[5][64], config[SLM2_PATH_MAX];
     const char *sets[8] = {data, run};
     int n = 2;
     struct slm2_pretrain_opts o;
@@ -211,7 +215,8 @@ static slm2_status pretrain(struct demo *d, struct slm2_err *err)
         snprintf(steps[1], sizeof steps[1], "schedule.n_step=%lld", (long long)(d->o->steps * 20 / 11 + 1));
         snprintf(steps[2], sizeof steps[2], "schedule.cooldown_start=%lld", (long long)(d->o->steps * 5 / 11));
         snprintf(steps[3], sizeof steps[3], "schedule.n_cooldown=%lld", (long long)(d->o->steps - d->o->steps * 5 / 11));
-        for (int i = 0; i < 4; i++) sets[n++] = steps[i];
+        snprintf(steps[4], sizeof steps[4], "schedule.n_warmup=%lld", (long long)(d->o->steps / 50));
+        for (int i = 0; i < 5; i++) sets[n++] = steps[i];
     }
     slm2_status st = slm2_pretrain_settings(&o, in_share(d, "configs/nano.yml", config), sets, n, err);
     if (st == SLM2_OK) {
@@ -432,9 +437,10 @@ static slm2_status chat(struct demo *d, struct slm2_err *err)
         char key[40];
         slm2_status st = ask(d, in_out(d, "model-q8_0.gguf", path), questions[i], &answer, err);
         if (st == SLM2_OK) {
-            slm2_buf_printf(&d->text, "  %-14s > %s\n  %-14s   %s\n", i ? "" : "chat", questions[i], "", answer.v ? answer.v : "");
+            json_t *text = slm2_use_text_json(answer.v ? answer.v : "", answer.n); /* bytes that are not UTF-8 are replaced */
+            slm2_buf_printf(&d->text, "  %-14s > %s\n  %-14s   %s\n", i ? "" : "chat", questions[i], "", text ? json_string_value(text) : "");
             snprintf(key, sizeof key, "chat.%zu", i);
-            json_object_set_new(d->summary, key, json_stringn(answer.v ? answer.v : "", answer.n));
+            json_object_set_new(d->summary, key, text);
         }
         slm2_buf_free(&answer);
         if (st != SLM2_OK) return st;

@@ -88,7 +88,7 @@ slm2_status slm2_config_from_json(struct slm2_config *c, const json_t *j, const 
     if (c->n_head < 1 || c->hidden_size % c->n_head)
         return slm2_fail(err, SLM2_EFORMAT, "%s: hidden_size %d is not a multiple of num_attention_heads %d", what, c->hidden_size, c->n_head);
     c->head_dim = c->hidden_size / c->n_head;
-    c->n_rot = (int)((double)c->head_dim * (double)rotary);
+    c->n_rot = (int)((double)c->head_dim * (double)rotary + 1e-3); /* 80 * 0.7f is 55.99 */
     return slm2_config_check(c, what, err);
 }
 
@@ -185,6 +185,6 @@ slm2_status slm2_config_from_settings(struct slm2_config *out, const struct slm2
     if (c->n_head < 1 || c->hidden_size % c->n_head)
         return slm2_fail(err, SLM2_EUSAGE, "%s: model.hidden_size %d is not a multiple of model.n_head %d", what, c->hidden_size, c->n_head);
     c->head_dim = c->hidden_size / c->n_head;
-    c->n_rot = (int)(c->head_dim * rotary_factor);
+    c->n_rot = (int)(c->head_dim * rotary_factor + 1e-3);
     return slm2_config_check(c, what, err);
 }

@@ -125,6 +125,7 @@ static slm2_status compute_reference(struct set *s, struct slm2_tune *tune, stru
 {
     for (uint32_t i = 0; i < (uint32_t)s->p.n; i++) {
         int k;
+        if (slm2_tune_stopping(tune)) return slm2_fail(err, SLM2_ESTOP, "stopped while computing the reference; the next run begins it again");
         SLM2_TRY(fill(s, &i, 1, &tune->batch, &k, err));
         slm2_trainer_evaluate(tune->t, &tune->batch);
         s->ref[2 * i] = sum_of(&tune->batch, tune->t->lp, 0);
@@ -135,11 +136,12 @@ static slm2_status compute_reference(struct set *s, struct slm2_tune *tune, stru
     return SLM2_OK;
 }
 
-/* What the numbers depend on: the weights and the tokens of the pairs. */
+/* What the numbers depend on: the weights, precision and kernels, and the tokens of the pairs. */
 static slm2_status reference_key(const struct set *s, const struct slm2_tune *tune, char model[65], char data[65], struct slm2_err *err)
 {
     struct slm2_buf b = {0};
     slm2_sha256_hex(slm2_model_master(tune->t->model), sizeof(float) * tune->t->model->params.flat_elems, model);
+    slm2_buf_printf(&b, "%s %s;", slm2_tune_precisions[tune->o->precision], tune->t->ctx.k->name);
     for (int i = 0; i < 2 * s->p.n; i++) {
         const struct slm2_pair_seq *q = i % 2 ? &s->p.rejected[i / 2] : &s->p.chosen[i / 2];
         slm2_buf_put(&b, &q->n, sizeof q->n);
@@ -191,6 +193,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     d->o = o;
     if (o->max_prompt >= o->max_len) return slm2_fail(err, SLM2_EUSAGE, "max_prompt_length %d leaves no room for answers in max_length %d", o->max_prompt, o->max_len);
     if (2 * o->max_len > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a pair may have twice max_length %d", o->tune.max_tok, o->max_len);
+    if (o->max_len > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "max_length is %d, the model reads at most %d", o->max_len, tune->t->model->cfg.n_ctx);
     SLM2_TRY(slm2_pairs_load(&d->train.p, o->data.items, o->data.n, tune->tok, &po, err));
     SLM2_TRY(slm2_pairs_load(&d->valid.p, o->valid.items, o->valid.n, tune->tok, &po, err));
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/rng.h"
 #include "infer/generate.h"
 #include "tok/chat.h"
@@ -46,13 +47,14 @@ struct draw {
     struct slm2_tok *tok;
     enum slm2_chat_template tmpl;
     struct slm2_msgs facts;
+    const volatile sig_atomic_t *stop;
     uint64_t n_draw; /* draws so far: the seed of the next */
 };
 
 static slm2_status draw_open(struct draw *d, const struct opts *o, const struct slm2_stage_args *args, struct slm2_tok *tok, struct slm2_err *err)
 {
     json_t *j = NULL;
-    *d = (struct draw){.o = o, .tok = tok, .tmpl = strcmp(o->tune.chat, "chatml") ? SLM2_CHAT_ZEPHYR : SLM2_CHAT_CHATML};
+    *d = (struct draw){.o = o, .tok = tok, .stop = args->stop, .tmpl = strcmp(o->tune.chat, "chatml") ? SLM2_CHAT_ZEPHYR : SLM2_CHAT_CHATML};
     SLM2_TRY(slm2_json_read(&j, o->facts, 1 << 20, err));
     slm2_status st = slm2_msgs_from_json(&d->facts, j, o->facts, err);
     json_decref(j);
@@ -143,6 +145,10 @@ static slm2_status draw_samples(struct draw *d, json_t *samples, struct slm2_err
     slm2_status st = seen ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for samples");
     int n_try = 0, max_try = 20 * d->o->n_prompt + 100;
     while (st == SLM2_OK && (int)json_array_size(samples) < d->o->n_prompt && n_try++ < max_try) {
+        if (d->stop && *d->stop) {
+            st = slm2_fail(err, SLM2_ESTOP, "stopped while drawing samples, %zu of %d; the next run begins them again", json_array_size(samples), d->o->n_prompt);
+            break;
+        }
         st = draw_prompt(d, &prompt, err);
         if (st != SLM2_OK || prompt.n == 0) continue;
         json_t *p = json_text(&prompt);
@@ -213,7 +219,7 @@ struct selfknow {
     int n, n_train;
 };
 
-static slm2_status encode(struct selfknow *k, const json_t *sample, bool negative, const struct opts *o, struct slm2_tok *tok, struct slm2_err *err)
+static slm2_status encode(struct selfknow *k, const json_t *sample, bool negative, const struct opts *o, struct slm2_tok *tok, int max_len, struct slm2_err *err)
 {
     const char *prompt, *answer, *what = "samples.jsonl";
     SLM2_TRY(slm2_json_get_str(sample, "prompt", what, &prompt, err));
@@ -226,7 +232,7 @@ static slm2_status encode(struct selfknow *k, const json_t *sample, bool negativ
         return slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
     slm2_status st = slm2_chat_encode(tok, &co, msgs, 2, &ids, &mask, err);
     if (st == SLM2_OK) {
-        int n = (int)(ids.n < (size_t)o->tune.max_tok ? ids.n : (size_t)o->tune.max_tok);
+        int n = (int)(ids.n < (size_t)max_len ? ids.n : (size_t)max_len);
         k->v[k->n++] = (struct sample){ids.v, (uint8_t *)mask.v, n, negative};
     } else {
         slm2_ids_free(&ids);
@@ -238,9 +244,13 @@ static slm2_status encode(struct selfknow *k, const json_t *sample, bool negativ
 static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
+    int max_len = slm2_min_int(o->tune.max_tok, tune->t->model->cfg.n_ctx + 1);
     json_t *samples = json_array();
     slm2_status st = slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err);
-    if (st == SLM2_OK && slm2_path_exists(path)) st = read_samples(path, samples, err);
+    if (st == SLM2_OK && slm2_path_exists(path)) {
+        slm2_log(SLM2_INFO, "selfknow: taking the samples of %s; remove it to draw new ones", path);
+        st = read_samples(path, samples, err);
+    }
     else if (st == SLM2_OK) {
         struct draw d;
         st = draw_open(&d, o, tune->args, tune->tok, err);
@@ -251,8 +261,8 @@ static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2
     size_t n = json_array_size(samples);
     if (st == SLM2_OK && !(k->v = calloc(2 * n + 1, sizeof *k->v))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for samples");
     for (size_t i = 0; st == SLM2_OK && i < n; i++) {
-        st = encode(k, json_array_get(samples, i), false, o, tune->tok, err);
-        if (st == SLM2_OK) st = encode(k, json_array_get(samples, i), true, o, tune->tok, err);
+        st = encode(k, json_array_get(samples, i), false, o, tune->tok, max_len, err);
+        if (st == SLM2_OK) st = encode(k, json_array_get(samples, i), true, o, tune->tok, max_len, err);
     }
     int n_valid = o->n_valid < (int)n / 2 ? o->n_valid : (int)n / 2;
     k->n_train = k->n - 2 * n_valid;

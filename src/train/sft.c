@@ -69,6 +69,7 @@ static slm2_status load(struct sft *s, const struct opts *o, struct slm2_tune *t
     co.max_messages = o->max_messages;
     co.all_tokens = o->all_tokens;
     if (o->n_ctx > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a packed row has n_ctx %d", o->tune.max_tok, o->n_ctx);
+    if (o->n_ctx > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "n_ctx is %d, the model reads at most %d", o->n_ctx, tune->t->model->cfg.n_ctx);
     SLM2_TRY(slm2_convos_load(&s->train, o->data.items, o->data.n, tune->tok, &co, err));
     SLM2_TRY(slm2_convos_load(&s->valid, o->valid.items, o->valid.n, tune->tok, &co, err));
     SLM2_TRY(slm2_convos_pack(&s->train, (uint64_t)o->tune.seed, 0, &s->rows, err));

@@ -82,6 +82,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     tune->o = o;
     tune->args = args;
     tune->result = result;
+    tune->saved = -1;
     if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
         return slm2_fail(err, SLM2_EUSAGE, "chat_template \"%s\": want zephyr or chatml", o->chat);
     SLM2_TRY(slm2_dir_make(o->run, err));
@@ -127,30 +128,59 @@ static void items_of(struct order *o, const struct slm2_tune_opts *opts, int n_i
     }
 }
 
+bool slm2_tune_stopping(const struct slm2_tune *tune) { return tune->args->stop && *tune->args->stop; }
+
+/* What a checkpoint must agree with to be gone on from, and the figures that the run started with. */
+static json_t *state_of(const struct slm2_tune *tune, const struct slm2_tune_stage *stage)
+{
+    const struct slm2_tune_opts *o = tune->o;
+    const struct slm2_stage_result *r = tune->result;
+    json_t *start = json_object();
+    for (int i = 0; start && i < r->n_figure; i++)
+        if (!strncmp(r->figure[i].name, "start.", 6)) json_object_set_new(start, r->figure[i].name, json_real(r->figure[i].value));
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "stage", stage->name, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
+                     "order_seed", (json_int_t)o->seed, "start", start);
+}
+
 static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
 {
-    json_t *state = json_pack("{s:s, s:I}", "stage", stage->name, "n_item", (json_int_t)stage->n_item);
+    if (tune->saved == tune->step) return SLM2_OK; /* it is there: writing it again could only lose it */
+    json_t *state = state_of(tune, stage);
     if (!state) return slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
     slm2_status st = slm2_ckpt_save(tune->o->run, tune->t, tune->tok, state, (int)tune->o->keep, NULL, err);
     json_decref(state);
-    if (st == SLM2_OK) slm2_ledger_event(tune->ledger, tune->step, "checkpoint", "step %lld", (long long)tune->step);
-    return st == SLM2_OK ? slm2_ledger_commit(tune->ledger, err) : st;
+    if (st != SLM2_OK) return st;
+    tune->saved = tune->step;
+    slm2_ledger_event(tune->ledger, tune->step, "checkpoint", "step %lld", (long long)tune->step);
+    return slm2_ledger_commit(tune->ledger, err);
+}
+
+/* The settings that decide which items an update sees must be those of the checkpoint. */
+static slm2_status check_state(const json_t *state, const json_t *now, const char *path, struct slm2_err *err)
+{
+    static const char *const keys[] = {"stage", "n_item", "batch", "epochs", "order_seed"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (!json_equal(json_object_get(state, keys[i]), json_object_get(now, keys[i])))
+            return slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old settings and data, or use another run folder", path, keys[i]);
+    return SLM2_OK;
 }
 
 static slm2_status resume(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
-    json_t *state = NULL;
-    int64_t n_item;
+    json_t *state = NULL, *v;
+    const char *name;
     SLM2_TRY(slm2_ckpt_find(tune->o->run, path, err));
     if (!path[0]) return SLM2_OK;
     SLM2_TRY(slm2_ckpt_state(path, &state, err));
-    slm2_status st = slm2_json_get_int(state, "n_item", path, 0, INT32_MAX, &n_item, err);
+    json_t *now = state_of(tune, stage);
+    slm2_status st = now ? check_state(state, now, path, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
+    if (st == SLM2_OK) st = slm2_ckpt_load(path, tune->t, err);
+    if (st == SLM2_OK) json_object_foreach(json_object_get(state, "start"), name, v) set_figure(tune->result, "", name, json_number_value(v), false);
+    json_decref(now);
     json_decref(state);
     if (st != SLM2_OK) return st;
-    if (n_item != stage->n_item) return slm2_fail(err, SLM2_EUSAGE, "%s: saved with %lld items, the data now has %d; use another run folder", path, (long long)n_item, stage->n_item);
-    SLM2_TRY(slm2_ckpt_load(path, tune->t, err));
-    tune->step = tune->t->n_update;
+    tune->step = tune->saved = tune->t->n_update;
     slm2_ledger_rewind(tune->ledger, tune->step);
     slm2_ledger_event(tune->ledger, tune->step, "resume", "%s", path);
     slm2_log(SLM2_INFO, "%s: resumed at step %lld from %s", stage->name, (long long)tune->step, path);
@@ -163,7 +193,7 @@ static slm2_status train(struct slm2_tune *tune, const struct slm2_tune_stage *s
     double began = slm2_now_s();
     int64_t first = tune->step, total = (int64_t)stage->n_item * o->epochs;
     for (; tune->step < sch->n_step; ) {
-        if (tune->args->stop && *tune->args->stop) {
+        if (slm2_tune_stopping(tune)) {
             slm2_progress_end();
             SLM2_TRY(save(tune, stage, err));
             return slm2_fail(err, SLM2_ESTOP, "stopped at step %lld of %lld; run the same command again to go on", (long long)tune->step, (long long)sch->n_step);
@@ -198,7 +228,7 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
     struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
     slm2_status st = order.perm && order.items ? slm2_schedule_check(&sch, stage->name, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
     if (st == SLM2_OK) st = resume(tune, stage, err);
-    if (st == SLM2_OK && tune->step == 0) st = stage->validate(stage->user, tune, err);
+    if (st == SLM2_OK && tune->saved < 0) st = stage->validate(stage->user, tune, err);
     if (st == SLM2_OK) st = train(tune, stage, &sch, &order, err);
     if (st == SLM2_OK) st = stage->validate(stage->user, tune, err);
     slm2_progress_end();

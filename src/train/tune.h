@@ -77,6 +77,7 @@ struct slm2_tune {
     struct slm2_batch batch;       /* of max_tok tokens, for the stage */
     struct slm2_stage_result *result;
     int64_t step;
+    int64_t saved;                 /* step of the newest checkpoint, -1: none */
     double loss;                   /* of the update, set by the stage's step */
     const struct slm2_stage_args *args;
 };
@@ -93,6 +94,7 @@ struct slm2_tune_stage {
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
+bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
  * slm2_tune_settings_free whatever the result. */
