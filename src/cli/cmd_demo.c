@@ -179,8 +179,8 @@ static slm2_status held_out(struct demo *d, struct slm2_err *err)
     if (st == SLM2_OK) st = slm2_buf_check(&jsonl, err);
     if (st == SLM2_OK) st = slm2_file_write(in_out(d, "held_out.jsonl", d->held_out), jsonl.v ? jsonl.v : "", jsonl.n, err);
     if (st == SLM2_OK) {
-        row(d, "data", "training tokens", NAN, (double)n_train, "8 sources: 7 languages and code");
-        row(d, "data", "held-out tokens", NAN, (double)total, "whole documents, never learnt");
+        row(d, "data", "training tokens", (double)NAN, (double)n_train, "8 sources: 7 languages and code");
+        row(d, "data", "held-out tokens", (double)NAN, (double)total, "whole documents, never learnt");
         figure(d, "data.train_tokens", (double)n_train);
         figure(d, "data.held_out_tokens", (double)total);
         figure(d, "data.unigram_entropy", d->unigram_entropy);
@@ -230,7 +230,7 @@ static slm2_status pretrain(struct demo *d, struct slm2_err *err)
     if (st != SLM2_OK) return st;
     snprintf(d->pretrained, sizeof d->pretrained, "%s", r.model_dir);
     row(d, "pretrain", "held-out loss, nats a token", r.metric_before, r.metric, promise(d, r.metric < d->unigram_entropy - 0.15, "under the unigram entropy by over 0.15"));
-    row(d, "", "unigram entropy of the held-out text", NAN, d->unigram_entropy, "what counting tokens alone can reach");
+    row(d, "", "unigram entropy of the held-out text", (double)NAN, d->unigram_entropy, "what counting tokens alone can reach");
     figure(d, "pretrain.valid_loss_before", r.metric_before);
     figure(d, "pretrain.valid_loss", r.metric);
     figure(d, "pretrain.train_loss", r.loss);
@@ -337,7 +337,7 @@ static slm2_status evaluate(struct demo *d, struct slm2_err *err)
 {
     struct slm2_ppl_result before, after;
     char path[SLM2_PATH_MAX];
-    double acc_before = NAN, acc_after = NAN;
+    double acc_before = (double)NAN, acc_after = (double)NAN;
     json_t *all = json_object();
     stage_begins(d, "eval: bits per byte by language, tasks");
     slm2_status st = all ? tasks_of(d, d->pretrained, "pretrain", all, &acc_before, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for results");
@@ -363,7 +363,7 @@ static slm2_status quantise(struct demo *d, struct slm2_err *err)
 {
     static const struct { enum slm2_dtype t; const char *file; } forms[] = {{SLM2_F32, "model-f32.gguf"}, {SLM2_Q8_0, "model-q8_0.gguf"}, {SLM2_Q4_0, "model-q4_0.gguf"}};
     char path[SLM2_PATH_MAX];
-    double base = NAN;
+    double base = (double)NAN;
     slm2_status st = SLM2_OK;
     json_t *list = json_array();
     stage_begins(d, "quantize: GGUF in F32, Q8_0 and Q4_0, with the loss in perplexity");
