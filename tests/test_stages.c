@@ -3,6 +3,7 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -99,10 +100,13 @@ static void resumes(stage_fn *stage, const char *const *more, int n_more, const 
     assert_true(isfinite(before) && isfinite(after));
     assert_true(after != before);
     assert_true((after - before) * direction >= 0);
+    struct stat manifest[2];
     for (int i = 0; i < 2; i++) {
         stop = 1;
         assert_int_equal(run(stage, "parts", more, n_more, &parts, &err), SLM2_ESTOP);
         if (prepares) break; /* stopped before samples or reference: nothing is there to resume */
+        assert_int_equal(stat(path("parts/step-00000000/MANIFEST.json"), &manifest[i]), 0);
+        if (i == 1) assert_true(manifest[0].st_ino == manifest[1].st_ino); /* the only checkpoint is not written again */
     }
     stop = 0;
     stop_after_ms(400);
