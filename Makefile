@@ -90,7 +90,12 @@ $(BUILD)/obj/%.o: %.c
 # each instruction set lives in one file and is chosen at run time: everything else stays at the baseline of the processor
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
-$(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
+AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
+$(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = $(AVX512)
+$(BUILD)/obj/src/kernels/kernels_vnni.o: FILE_FLAGS = $(AVX512) -mavx512vnni -mavx512vbmi
+$(BUILD)/obj/src/kernels/kernels_bf16.o: FILE_FLAGS = $(AVX512) -mavx512bf16
+$(BUILD)/obj/src/kernels/peak_avx2.o: FILE_FLAGS = -mavx2 -mfma
+$(BUILD)/obj/src/kernels/peak_avx512.o: FILE_FLAGS = $(AVX512) -mavx512vnni -mavx512bf16
 endif
 $(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
 # code that reads foreign bytes must not narrow numbers silently

@@ -36,7 +36,7 @@ static float *gradients(const char *backend, const char *isa, const struct slm2_
     struct slm2_model *m;
     struct slm2_acts *a;
     struct slm2_batch b;
-    must(slm2_ctx_init(&c, &(struct slm2_ctx_opts){backend, isa, threads}, &err), &err);
+    must(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = backend, .isa = isa, .n_threads = threads}, &err), &err);
     must(slm2_model_trainable(&m, NULL, cfg, 7, precision, &err), &err);
     must(slm2_acts_new(&a, m, &c, plan, precision == SLM2_FP32 ? SLM2_F32 : SLM2_BF16, N_TOK, 17, &err), &err);
     fill_batch(&b, cfg->vocab_size);
@@ -114,7 +114,7 @@ static void test_decode(struct golden *g, const struct slm2_config *cfg, enum sl
 static void run_all(struct golden *g, const char *backend, const char *isa)
 {
     struct slm2_err err;
-    if (slm2_ctx_init(&g->ctx, &(struct slm2_ctx_opts){backend, isa, 2}, &err) != SLM2_OK) {
+    if (slm2_ctx_init(&g->ctx, &(struct slm2_ctx_opts){.backend = backend, .isa = isa, .n_threads = 2}, &err) != SLM2_OK) {
         printf("skip %s/%s: %s\n", backend, isa, err.msg);
         return;
     }

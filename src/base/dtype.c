@@ -12,6 +12,10 @@ const struct slm2_dtype_info slm2_dtype_info[SLM2_N_DTYPE] = {
     [SLM2_U8] = {"U8", 1, 1, -1},
     [SLM2_Q8_0] = {"Q8_0", SLM2_QK, sizeof(struct slm2_block_q8_0), 8},
     [SLM2_Q4_0] = {"Q4_0", SLM2_QK, sizeof(struct slm2_block_q4_0), 2},
+    [SLM2_Q4_1] = {"Q4_1", SLM2_QK, sizeof(struct slm2_block_q4_1), 3},
+    [SLM2_Q4_K] = {"Q4_K", SLM2_QKK, sizeof(struct slm2_block_q4_k), 12},
+    [SLM2_Q5_K] = {"Q5_K", SLM2_QKK, sizeof(struct slm2_block_q5_k), 13},
+    [SLM2_Q6_K] = {"Q6_K", SLM2_QKK, sizeof(struct slm2_block_q6_k), 14},
 };
 
 int slm2_dtype_from_name(const char *name)

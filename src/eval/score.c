@@ -47,7 +47,7 @@ slm2_status slm2_scorer_new(struct slm2_scorer **out, const struct slm2_model *m
     s->m = m;
     s->max_len = max_len;
     s->prefix_id = prefix;
-    slm2_status st = slm2_ctx_init(&s->ctx, &(struct slm2_ctx_opts){o->backend, o->isa, o->n_threads}, err);
+    slm2_status st = slm2_ctx_init(&s->ctx, &(struct slm2_ctx_opts){.backend = o->backend, .isa = o->isa, .n_threads = o->n_threads, .exact = o->exact}, err);
     int widest = slm2_max_int(slm2_max_int(cfg->vocab_size, cfg->intermediate_size), cfg->hidden_size);
     if (st == SLM2_OK) st = slm2_ctx_reserve(&s->ctx, slm2_ops_scratch_floats(widest, max_len, cfg->head_dim), err);
     if (st == SLM2_OK) st = slm2_acts_new(&s->acts, m, &s->ctx, SLM2_INFER, SLM2_F32, max_tok, LOGIT_ROWS, err);

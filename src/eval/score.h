@@ -8,6 +8,7 @@
 
 struct slm2_scorer_opts {
     const char *backend, *isa; /* as in struct slm2_ctx_opts; NULL: "cpu", best */
+    bool exact;                /* as in struct slm2_ctx_opts */
     int n_threads;             /* 0: one per core */
     int max_len;               /* longest input, tokens; 0: the model's context */
     int batch_tokens;          /* computed at once; 0: 1024, at least max_len */

@@ -58,7 +58,7 @@ slm2_status slm2_engine_new_setup(struct slm2_engine **out, const struct slm2_mo
     e->n_past = calloc((size_t)e->n_seq, sizeof *e->n_past);
     e->busy = calloc((size_t)e->n_seq, sizeof *e->busy);
     if (!e->slot || !e->n_past || !e->busy) st = slm2_fail(err, SLM2_ENOMEM, "engine: no memory for %d sequences", e->n_seq);
-    if (!st) st = slm2_ctx_init(&e->ctx, &(struct slm2_ctx_opts){setup->backend, setup->isa, o->n_threads}, err);
+    if (!st) st = slm2_ctx_init(&e->ctx, &(struct slm2_ctx_opts){.backend = setup->backend, .isa = setup->isa, .n_threads = o->n_threads, .exact = setup->exact}, err);
     if (!st) st = slm2_ctx_reserve(&e->ctx, slm2_ops_scratch_floats(widest, e->n_ctx, cfg->head_dim), err);
     if (!st) st = slm2_acts_new(&e->acts, m, &e->ctx, SLM2_INFER, SLM2_F32, max_tok, slm2_min_int(max_tok, LOGIT_ROWS), err);
     if (!st) st = slm2_kv_init(&e->kv, cfg, e->n_seq, e->n_ctx, setup->kv_dtype, err);

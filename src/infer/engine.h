@@ -6,7 +6,8 @@
 
 struct slm2_engine_setup {
     const char *isa, *backend; /* as in struct slm2_ctx_opts; NULL: best, "cpu" */
-    enum slm2_dtype kv_dtype;  /* SLM2_F32, or SLM2_BF16 for half the memory */
+    enum slm2_dtype kv_dtype;  /* of the cache: F32, F16, BF16 or Q8_0 */
+    bool exact;                /* as in struct slm2_ctx_opts */
 };
 /* slm2_engine_new with a setup (NULL: best kernels, F32 cache).  m must outlive the engine. */
 slm2_status slm2_engine_new_setup(struct slm2_engine **e, const struct slm2_model *m, const struct slm2_engine_opts *o, const struct slm2_engine_setup *setup, struct slm2_err *err);

@@ -48,6 +48,10 @@ static void fill(void)
     if (best >= ISA_AVX512) {
         table[ISA_AVX512] = table[ISA_AVX2];
         slm2_kernels_fill_avx512(&table[ISA_AVX512]);
+#if defined(__x86_64__)
+        if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi")) slm2_kernels_fill_vnni(&table[ISA_AVX512]);
+        if (__builtin_cpu_supports("avx512bf16")) slm2_kernels_fill_bf16(&table[ISA_AVX512]);
+#endif
         n_table = 3;
     }
 }

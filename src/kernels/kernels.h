@@ -5,19 +5,59 @@
  *
  * The order of every sum is fixed by the length alone, per table: dot() accumulates element i in lane i mod lanes, lanes are added
  * in a fixed tree.  gemm_nt computes each of its outputs exactly as dot() would, bit for bit, whatever the tile: so decoding one
- * token gives the same bits as reading it in a prompt, and threads may cut rows and columns anywhere.  dot_* of a packed type
- * gives the same bits as unpacking the row with to_f32 and calling dot. */
+ * token gives the same bits as reading it in a prompt, and threads may cut rows and columns anywhere.
+ *
+ * Weights in blocks and in bf16 are multiplied by `product`: integers by integers, bf16 by bf16. */
 #ifndef SLM2_KERNELS_H
 #define SLM2_KERNELS_H
 #include "base/dtype.h"
 #include "base/err.h"
 
+/* A product: how rows of weights in one type meet rows of activations, y[r][o] = x row r . w row o.
+ *
+ * Activations are brought once into the form that the arithmetic wants (x_pack), weights either
+ *   - into panels of a few rows side by side, sized for the second cache, that many activations pass (w_pack, mul), or
+ *   - read as the file has them, for few activations (few): decoding is as fast as memory.
+ * Block types: activations become int8 in blocks of SLM2_QK with a float scale, d = max|x| / 127, q = round to nearest even of x / d
+ * (struct slm2_block_x8).  An output is one chain over the blocks of w's scale (32 elements, 16 in Q6_K) in ascending order:
+ *     acc = fma((float)sum_i q_w[i] q_x[i], d_w d_x, acc)            integer sums, exact; a constant zero point of w is inside the sum
+ *     acc = fma((float)sum_i q_x[i], m_w d_x, acc)                   then, only in types with a minimum (Q4_1, Q4_K, Q5_K)
+ * with d_w, m_w as fp32 products of what the block stores.  BF16: activations are rounded to bf16 (nearest even), pairs of elements
+ * are added in ascending order by the processor's dot product.
+ * few() and mul() give the same bits, whatever else is computed beside an output.  (scalar: multiply, then add.) */
+struct slm2_product {
+    /* bytes of n_row packed activation rows of n elements; x_pack writes row r among them (threads may pack rows side by side) */
+    size_t (*x_bytes)(size_t n_row, size_t n);
+    void (*x_pack)(void *to, size_t n_row, size_t r, const float *x, size_t n);
+    /* bytes of a panel of n_out rows of w; rows lie row_bytes apart.  Panels start on 64 bytes. */
+    size_t (*w_bytes)(size_t n_out, size_t n);
+    void (*w_pack)(void *panel, const void *w, size_t row_bytes, size_t n_out, size_t n);
+    /* y[i][o] = x row (r0 + i) . panel row o, i < m, o < n_out; x holds n_row rows in all; ldy in elements */
+    void (*mul)(float *y, size_t ldy, const void *x, size_t n_row, size_t r0, size_t m, const void *panel, size_t n_out, size_t n);
+    /* the same for all n_row <= SLM2_FEW rows of x at once, from w as it lies */
+    void (*few)(float *y, size_t ldy, const void *x, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n);
+};
+enum { SLM2_FEW = 16 };
+
+/* Activations for integer products: block b of row r of n_row rows is element [b * n_row + r], so that the rows of a tile lie side by side. */
+struct slm2_block_x8 {
+    float d;           /* x[i] = d * q[i]; 0 when the block is all zeros */
+    int16_t sum[2];    /* of q[0..15] and q[16..31] */
+    int8_t q[SLM2_QK]; /* -127 .. 127 */
+};
+
 struct slm2_kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
 
+    const struct slm2_product *product[SLM2_N_DTYPE]; /* block types and BF16; NULL: widen to fp32 and use gemm_nt */
+
+    /* c[m][n] (= or +=) sum_k a[m*a_m + k*a_k] b[k][n], all bf16, sums in fp32; strides as in gemm_nn.  NULL where the processor has no bf16
+     * arithmetic.  Pairs of k in ascending order, one chain an element that starts from c: cutting k at even places gives the same bits. */
+    void (*gemm_nn_bf16)(float *c, size_t ldc, const uint16_t *a, size_t a_m, size_t a_k, const uint16_t *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate);
+
     float (*dot)(const float *x, const float *y, size_t n);
-    /* x[n] . row of weights in type t; n a multiple of the block */
-    float (*dot_w[SLM2_N_DTYPE])(const float *x, const void *w, size_t n); /* F32 F16 BF16 Q8_0 Q4_0; others NULL */
+    /* x[n] . row of weights in type t */
+    float (*dot_w[SLM2_N_DTYPE])(const float *x, const void *w, size_t n); /* F32 F16 BF16; others NULL */
     /* y[o] = x . row o, o < n_out; rows lie row_bytes apart.  The bits of dot_w, but several rows at once: as fast as memory. */
     void (*gemv_w[SLM2_N_DTYPE])(float *y, const float *x, const void *w, size_t row_bytes, size_t n_out, size_t n);
 
@@ -56,4 +96,7 @@ slm2_status slm2_kernels_get(const struct slm2_kernels **k, const char *isa, str
 void slm2_kernels_fill_scalar(struct slm2_kernels *k);
 void slm2_kernels_fill_avx2(struct slm2_kernels *k);
 void slm2_kernels_fill_avx512(struct slm2_kernels *k);
+void slm2_kernels_fill_vnni(struct slm2_kernels *k); /* int8 products by AVX-512 VNNI */
+void slm2_kernels_fill_bf16(struct slm2_kernels *k); /* bf16 products by AVX-512 BF16 */
+void slm2_kernels_fill_neon(struct slm2_kernels *k);
 #endif

@@ -23,6 +23,7 @@ slm2_status slm2_ctx_init(struct slm2_ctx *c, const struct slm2_ctx_opts *o, str
     }
     SLM2_TRY(slm2_kernels_get(&c->k, o->isa, err));
     c->ops = ops;
+    c->exact = o->exact;
     c->n_threads = o->n_threads ? o->n_threads : slm2_min_int(omp_get_num_procs(), MAX_THREADS);
     c->scratch = calloc((size_t)c->n_threads, sizeof *c->scratch);
     if (!c->scratch) return slm2_fail(err, SLM2_ENOMEM, "no memory for the scratch table of %d threads", c->n_threads);
@@ -57,6 +58,7 @@ size_t slm2_ops_scratch_floats(int max_row, int n_ctx, int head_dim)
 {
     size_t linear = slm2_cpu_linear_floats((size_t)max_row), attn = slm2_cpu_attn_floats((size_t)n_ctx, (size_t)head_dim);
     size_t rows = SLM2_CPU_ROWS * (size_t)max_row;
-    size_t n = linear > attn ? linear : attn;
+    size_t n = linear > attn ? linear : attn, back = slm2_cpu_linear_bwd_floats();
+    n = n > back ? n : back;
     return n > rows ? n : rows;
 }

@@ -69,6 +69,7 @@ struct slm2_ctx {
     const struct slm2_ops *ops;
     const struct slm2_kernels *k;
     int n_threads;
+    bool exact;            /* see slm2_ctx_opts */
     float **scratch;       /* [n_threads] per-thread scratch of scratch_floats each; grown by slm2_ctx_reserve only */
     size_t scratch_floats;
 };
@@ -77,6 +78,10 @@ struct slm2_ctx_opts {
     const char *backend; /* "cpu" (NULL) or "ref" */
     const char *isa;     /* NULL: best */
     int n_threads;       /* 0: one per core */
+    /* false: a product takes the form that its weights' type is fast in: activations are rounded to int8 blocks or bf16 before they meet packed or
+     * bf16 weights (struct slm2_product).  true: all weights are widened to fp32 first.  The same for F32 and F16 weights, and where
+     * activations are bf16 already. */
+    bool exact;
 };
 /* scratch_floats: what the widest row or tile of any later op needs (slm2_ops_scratch_floats). */
 slm2_status slm2_ctx_init(struct slm2_ctx *c, const struct slm2_ctx_opts *o, struct slm2_err *err);

@@ -11,6 +11,7 @@ enum { SLM2_CPU_ROWS = 4 }; /* rows of max_row floats that row-wise ops may keep
 
 /* Scratch that the matrix and attention ops need, in floats. */
 size_t slm2_cpu_linear_floats(size_t max_row);
+size_t slm2_cpu_linear_bwd_floats(void);
 size_t slm2_cpu_attn_floats(size_t n_ctx, size_t head_dim);
 
 void slm2_cpu_linear(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_mat *x, const struct slm2_mat *w, const struct slm2_mat *b);
