@@ -18,6 +18,7 @@ struct opts {
     char *model, *tokenizer, *system, *kv;
     struct slm2_conf_list stop;
     int tmpl, n_tokens, n_ctx, threads;
+    bool exact;
     struct slm2_use_sampling sampling;
 };
 #define OPT(field, kind) .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
@@ -31,7 +32,7 @@ static const struct slm2_opt table[] = {
     SLM2_USE_SAMPLING(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = "n_ctx", OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of context; 0: all that the model has", .alias = 'c'},
-    {.name = "kv", OPT(kv, STR), .def = "f32", .help = "type of the key/value cache: f32 or bf16"},
+    SLM2_USE_COMPUTE(struct opts, "false"),
     {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the model's, else the bundled one"},
     {.name = NULL},
 };
@@ -276,7 +277,7 @@ static int run(const struct opts *o)
     struct slm2_err err;
     struct chat c = {.o = o, .messages = json_array(), .stop = slm2_cli_catch_stop()};
     int rc = 0;
-    slm2_status st = slm2_use_open(&c.u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .n_ctx = o->n_ctx, .threads = o->threads}, &err);
+    slm2_status st = slm2_use_open(&c.u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err);
     if (!st) st = slm2_use_need_tok(&c.u, o->model, &err);
     if (!st) st = slm2_use_sampler(&c.u, &o->sampling, &c.sampler, &err);
     if (st) goto done;

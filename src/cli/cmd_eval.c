@@ -14,7 +14,7 @@ struct opts {
     struct slm2_conf_list tasks; /* of char * */
     int64_t limit, seed;
     int n_shot, threads, batch_tokens;
-    bool json;
+    bool json, exact;
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
@@ -28,6 +28,7 @@ static const struct slm2_opt table[] = {
     {.name = "samples", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, samples), .help = "JSON file for every prompt with what the model made of it"},
     {.name = "ledger", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, ledger), .help = "SQLite ledger that receives the figures eval.TASK.METRIC"},
     {.name = "prefix", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, prefix), .help = "in front of the figures' names in the ledger: \"sft.\""},
+    SLM2_USE_EXACT(struct opts, "false"),
     SLM2_CLI_SEED(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = NULL},
@@ -72,7 +73,7 @@ static int run(const struct opts *o)
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
-    st = slm2_eval(&(struct slm2_eval_args){.model = u.model, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .limit = o->limit, .n_shot = o->n_shot, .seed = o->seed,
+    st = slm2_eval(&(struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .limit = o->limit, .n_shot = o->n_shot, .seed = o->seed,
                                             .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .ledger = ledger, .prefix = o->prefix,
                                             .samples = *o->samples != '\0', .interrupt = slm2_cli_catch_stop()}, &r, &err);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(r.json, o->out, &err);

@@ -16,7 +16,7 @@ struct opts {
     struct slm2_conf_list stop;
     int n_tokens, n_ctx, threads;
     struct slm2_use_sampling sampling;
-    bool json, special, ignore_eos, echo;
+    bool json, special, ignore_eos, echo, exact;
 };
 #define OPT(field, kind) .name = #field, .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
 static const struct slm2_opt table[] = {
@@ -32,7 +32,7 @@ static const struct slm2_opt table[] = {
     SLM2_USE_SAMPLING(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of context; 0: all that the model has", .alias = 'c'},
-    {OPT(kv, STR), .def = "f32", .help = "type of the key/value cache: f32 or bf16"},
+    SLM2_USE_COMPUTE(struct opts, "false"),
     {OPT(tokenizer, STR), .help = "file of the tokenizer; default: the model's, else the bundled one"},
     {OPT(json, BOOL), .help = "one JSON object: prompt_ids, ids, text, logprobs, end, times"},
     {.name = NULL},
@@ -103,7 +103,7 @@ static int run(const struct opts *o)
     slm2_status st;
     int rc = 0;
     if (!!*o->prompt + !!*o->prompt_file + !!*o->ids > 1) return slm2_cli_usage("generate: give one of --prompt, --prompt-file and --ids");
-    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .n_ctx = o->n_ctx, .threads = o->threads}, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err)) != SLM2_OK) goto done;
     if ((st = encode_prompt(o, &u, &prompt, &ids, &err)) != SLM2_OK) goto done;
 
     if ((st = slm2_use_sampler(&u, &o->sampling, &sampler, &err)) != SLM2_OK) goto done;

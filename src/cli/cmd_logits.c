@@ -9,8 +9,8 @@
 #include "cli/use.h"
 
 struct opts {
-    char *model, *ids, *text, *tokenizer;
-    bool json, all;
+    char *model, *ids, *text, *tokenizer, *kv;
+    bool json, all, exact;
     int threads, top;
 };
 static const struct slm2_opt table[] = {
@@ -21,6 +21,7 @@ static const struct slm2_opt table[] = {
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "all logits as one JSON object"},
     {.name = "all", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, all), .help = "logits of every position, not only the last"},
     {.name = "top", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, top), .lo = 1, .hi = 1000, .def = "10", .help = "without --json: the most probable tokens to show"},
+    SLM2_USE_COMPUTE(struct opts, "true"),
     SLM2_CLI_THREADS(struct opts),
     {.name = NULL},
 };
@@ -85,7 +86,7 @@ static int run(const struct opts *o)
     float *logits = NULL;
     slm2_status st;
     if (!*o->ids == !*o->text) return slm2_cli_usage("logits: give either --ids or --text");
-    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .threads = o->threads, .no_tokenizer = o->json && !*o->text}, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .threads = o->threads, .no_tokenizer = o->json && !*o->text}, &err)) != SLM2_OK) goto done;
     if (*o->ids) st = slm2_use_parse_ids(o->ids, &ids, &err);
     else if ((st = slm2_use_need_tok(&u, o->model, &err)) == SLM2_OK)
         st = slm2_tok_encode(u.tok, o->text, strlen(o->text), slm2_tok_flags_default(u.tok) | SLM2_TOK_SPECIAL, &ids, &err);

@@ -54,14 +54,14 @@ slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, str
     eo.n_ctx = o->n_ctx;
     if (o->n_batch) eo.n_batch = o->n_batch;
     eo.n_threads = o->threads;
-    struct slm2_engine_setup setup = {.isa = slm2_cli_isa(), .kv_dtype = SLM2_F32};
-    if (o->kv && *o->kv) {
-        int t = slm2_dtype_from_name(o->kv);
-        if (t != SLM2_F32 && t != SLM2_BF16) return slm2_fail(err, SLM2_EUSAGE, "the cache type is \"%s\", want f32 or bf16", o->kv);
-        setup.kv_dtype = (enum slm2_dtype)t;
-    }
+    if (o->n_seq) eo.n_seq = o->n_seq;
+    bool kv_auto = !o->kv || !*o->kv || strcmp(o->kv, "auto") == 0;
+    int kv = kv_auto ? 0 : slm2_dtype_from_name(o->kv);
+    if (kv < 0) return slm2_fail(err, SLM2_EUSAGE, "the cache type is \"%s\", want auto, f32, f16, bf16 or q8_0", o->kv);
+    struct slm2_engine_setup setup = {.isa = slm2_cli_isa(), .exact = o->exact, .kv_dtype = (enum slm2_dtype)kv};
     double start = slm2_now_s();
     slm2_status st = slm2_model_open(&u->model, o->model, err);
+    if (!st && kv_auto) setup.kv_dtype = slm2_engine_kv_auto(u->model, o->exact);
     if (!st) st = slm2_engine_new_setup(&u->engine, u->model, &eo, &setup, err);
     u->load_s = slm2_now_s() - start;
     if (!st && !o->no_tokenizer) st = open_tok(u, o, err);

@@ -14,13 +14,22 @@ struct slm2_use {
 };
 struct slm2_use_opts {
     const char *model, *tokenizer; /* tokenizer "": the model's own, else the bundled one */
-    const char *kv;                /* "f32" or "bf16" */
-    int n_ctx, n_batch, threads;
+    const char *kv;                /* "auto", "f32", "f16", "bf16" or "q8_0" */
+    bool exact;                    /* all products in fp32 */
+    int n_ctx, n_batch, n_seq, threads; /* n_seq: sequences held at once, 0: one */
     bool no_tokenizer;
 };
 slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err); /* on failure nothing is held */
 void slm2_use_free(struct slm2_use *u);
 slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err); /* SLM2_EUSAGE without tokenizer */
+
+/* How exactly to compute: fields `exact` and `kv` of the settings, and their rows. */
+#define SLM2_USE_EXACT(T, by_default)                                                                                                               \
+    {.name = "exact", .type = SLM2_OPT_BOOL, .offset = offsetof(T, exact), .def = by_default,                                                       \
+     .help = "multiply in fp32 whatever the weights' type; else (--no-exact) activations are rounded to int8 or bf16 for packed and bf16 weights"}
+#define SLM2_USE_COMPUTE(T, exact_by_default)                                                                                                       \
+    SLM2_USE_EXACT(T, exact_by_default),                                                                                                            \
+    {.name = "kv", .type = SLM2_OPT_STR, .offset = offsetof(T, kv), .def = "auto", .help = "type of the key/value cache: f32, f16, bf16, q8_0; auto: as exact as the weights"}
 
 /* How to draw: a field `sampling` of the command's settings, and its rows. */
 struct slm2_use_sampling {

@@ -140,7 +140,7 @@ static slm2_status run_choice(struct run *r, struct slm2_err *err)
 {
     const struct slm2_eval_args *a = r->args;
     struct slm2_scorer *s;
-    struct slm2_scorer_opts so = {.backend = a->backend, .isa = a->isa, .n_threads = a->n_threads, .batch_tokens = a->batch_tokens, .prefix_id = -1};
+    struct slm2_scorer_opts so = {.backend = a->backend, .isa = a->isa, .exact = a->exact, .n_threads = a->n_threads, .batch_tokens = a->batch_tokens, .prefix_id = -1};
     int32_t eos = slm2_tok_eos(a->tok);
     if (eos >= 0 && eos < a->model->cfg.vocab_size) so.prefix_id = eos;
     SLM2_TRY(slm2_scorer_new(&s, a->model, &so, err));
@@ -167,7 +167,7 @@ static slm2_status generator_open(struct generator *g, const struct run *r, stru
     const struct slm2_eval_args *a = r->args;
     const struct slm2_task *t = r->t;
     struct slm2_engine_opts eo = slm2_engine_opts_default();
-    struct slm2_engine_setup setup = {.isa = a->isa, .backend = a->backend, .kv_dtype = SLM2_F32};
+    struct slm2_engine_setup setup = {.isa = a->isa, .backend = a->backend, .exact = a->exact, .kv_dtype = slm2_engine_kv_auto(a->model, a->exact)};
     struct slm2_sampler_opts greedy = slm2_sampler_opts_default();
     eo.n_threads = a->n_threads;
     greedy.temperature = 0;

@@ -24,6 +24,7 @@ struct slm2_eval_args {
     int n_shot;                     /* > 0 overrides the tasks' own; 0: theirs; < 0: none */
     int64_t seed;                   /* added to the seed of each task */
     const char *backend, *isa;
+    bool exact;                     /* as in struct slm2_ctx_opts */
     int n_threads, batch_tokens;
     struct slm2_ledger *ledger;     /* figures "eval.TASK.METRIC" are put there, not committed; or NULL */
     const char *prefix;             /* in front of these keys: "sft." gives "sft.eval.TASK.METRIC"; or NULL */

@@ -22,7 +22,7 @@ struct slm2_engine {
 
 struct slm2_engine_opts slm2_engine_opts_default(void)
 {
-    return (struct slm2_engine_opts){.n_ctx = 0, .n_seq = 1, .n_batch = 256, .n_threads = 0};
+    return (struct slm2_engine_opts){.n_ctx = 0, .n_seq = 1, .n_batch = 512, .n_threads = 0};
 }
 
 slm2_status slm2_engine_new(struct slm2_engine **e, const struct slm2_model *m, const struct slm2_engine_opts *o, struct slm2_err *err)
@@ -30,18 +30,29 @@ slm2_status slm2_engine_new(struct slm2_engine **e, const struct slm2_model *m, 
     return slm2_engine_new_setup(e, m, o, NULL, err);
 }
 
+enum slm2_dtype slm2_engine_kv_auto(const struct slm2_model *m, bool exact)
+{
+    enum slm2_dtype t = slm2_params_get(&m->params, SLM2_P_Q_W, 0)->w.dtype;
+    return exact || t == SLM2_F32 ? SLM2_F32 : t == SLM2_F16 ? SLM2_F16 : SLM2_BF16;
+}
+
+static bool kv_supported(enum slm2_dtype t, int head_dim)
+{
+    return t == SLM2_F32 || t == SLM2_F16 || t == SLM2_BF16 || (t == SLM2_Q8_0 && head_dim % SLM2_QK == 0);
+}
+
 slm2_status slm2_engine_new_setup(struct slm2_engine **out, const struct slm2_model *m, const struct slm2_engine_opts *o, const struct slm2_engine_setup *setup, struct slm2_err *err)
 {
     const struct slm2_config *cfg = &m->cfg;
-    struct slm2_engine_setup best = {.kv_dtype = SLM2_F32};
+    struct slm2_engine_setup best = {.kv_dtype = slm2_engine_kv_auto(m, false)};
     if (!setup) setup = &best;
     *out = NULL;
     if (o->n_ctx < 0 || o->n_ctx > cfg->n_ctx)
         return slm2_fail(err, SLM2_EUSAGE, "engine: n_ctx is %d, this model allows 1 to %d (0: all of it)", o->n_ctx, cfg->n_ctx);
     if (o->n_seq < 1 || o->n_seq > 4096) return slm2_fail(err, SLM2_EUSAGE, "engine: n_seq is %d, want 1 to 4096", o->n_seq);
     if (o->n_batch < 1 || o->n_batch > 65536) return slm2_fail(err, SLM2_EUSAGE, "engine: n_batch is %d, want 1 to 65536", o->n_batch);
-    if (setup->kv_dtype != SLM2_F32 && setup->kv_dtype != SLM2_BF16)
-        return slm2_fail(err, SLM2_EUSAGE, "engine: the cache holds F32 or BF16, not %s", slm2_dtype_info[setup->kv_dtype].name);
+    if (!kv_supported(setup->kv_dtype, cfg->head_dim))
+        return slm2_fail(err, SLM2_EUSAGE, "engine: the cache holds F32, F16, BF16 or, when the heads' size (here %d) is a multiple of %d, Q8_0; not %s", cfg->head_dim, SLM2_QK, slm2_dtype_info[setup->kv_dtype].name);
 
     struct slm2_engine *e = calloc(1, sizeof *e);
     if (!e) return slm2_fail(err, SLM2_ENOMEM, "engine: no memory");

@@ -9,7 +9,9 @@ struct slm2_engine_setup {
     enum slm2_dtype kv_dtype;  /* of the cache: F32, F16, BF16 or Q8_0 */
     bool exact;                /* as in struct slm2_ctx_opts */
 };
-/* slm2_engine_new with a setup (NULL: best kernels, F32 cache).  m must outlive the engine. */
+/* The cache's type that goes with the weights: as exact as they are multiplied.  F32 for F32 weights and exact products, F16 for F16, else BF16. */
+enum slm2_dtype slm2_engine_kv_auto(const struct slm2_model *m, bool exact);
+/* slm2_engine_new with a setup (NULL: best kernels, fast products, kv_auto).  m must outlive the engine. */
 slm2_status slm2_engine_new_setup(struct slm2_engine **e, const struct slm2_model *m, const struct slm2_engine_opts *o, const struct slm2_engine_setup *setup, struct slm2_err *err);
 /* slm2_engine_feed with the logits of all n_tok tokens: logits[n_tok, vocab_size]. */
 slm2_status slm2_engine_feed_all(struct slm2_engine *e, int seq, const int32_t *tok, int n_tok, float *logits, struct slm2_err *err);

@@ -61,7 +61,7 @@ static slm2_status draw_open(struct draw *d, const struct opts *o, const struct 
     if (st != SLM2_OK) return st;
     SLM2_TRY(slm2_model_open(&d->m, o->tune.model, err));
     struct slm2_engine_opts eo = slm2_engine_opts_default();
-    struct slm2_engine_setup setup = {.isa = args->isa, .kv_dtype = SLM2_F32};
+    struct slm2_engine_setup setup = {.isa = args->isa, .kv_dtype = slm2_engine_kv_auto(d->m, false)};
     eo.n_threads = o->tune.threads;
     eo.n_seq = 1;
     return slm2_engine_new_setup(&d->e, d->m, &eo, &setup, err);
