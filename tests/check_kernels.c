@@ -1,6 +1,6 @@
 /* check_kernels.c - every kernel of every instruction set that this machine has, against the scalar one and against double.
  *
- * check_kernels [--seed N] [--bench]     SLM2_ISA=scalar|avx2|avx512 restricts it to one set
+ * check_kernels [--seed N] [--bench]     SLM2_ISA=scalar|avx2|avx512|neon restricts it to one set
  *
  * Small whole numbers come first: their sums are exact in any order, so results must be equal bit for bit.  Then random numbers,
  * within 4 sqrt(n) 2^-24 sum |x y| of double.  What the header promises to be equal is compared by its bits.  Every array ends at
@@ -87,7 +87,7 @@ static bool same(float a, float b) { return memcmp(&a, &b, 4) == 0 || (isnan(a) 
 
 /* A row of n elements of type t; scales of blocks are small powers of two, or any positive number. */
 static const enum slm2_dtype weight_type[] = {SLM2_F32, SLM2_F16, SLM2_BF16, SLM2_Q8_0, SLM2_Q4_0};
-enum { N_WEIGHT = 5 };
+enum { N_WEIGHT = 5, N_PLAIN = 3 };
 static void weights(void *w, enum slm2_dtype t, size_t n, enum kind kind)
 {
     for (size_t i = 0; i < n / slm2_dtype_info[t].block_elems; i++) {
@@ -184,11 +184,10 @@ static void check_from_f32(void)
 /* dot_w = to_f32, then dot;  gemv_w = dot_w of each row */
 static void check_dot_w(void)
 {
-    for (int it = 0; it < N_WEIGHT; it++) {
+    for (int it = 0; it < N_PLAIN; it++) {
         enum slm2_dtype t = weight_type[it];
-        size_t block = slm2_dtype_info[t].block_elems;
-        for (size_t n = 0; n <= (block > 1 ? 640u : 150u); n += block) {
-            size_t n_out = 1 + draw() % 40, row_bytes = slm2_dtype_bytes(t, n) + slm2_dtype_info[t].block_bytes * (draw() % 3);
+        for (size_t n = 0; n <= 150; n++) {
+            size_t n_out = 1 + draw() % 40, row_bytes = slm2_dtype_bytes(t, n + draw() % 3);
             enum kind kind = draw() & 1 ? REAL : WHOLE;
             uint8_t *w = slot(0, row_bytes * (n_out - 1) + slm2_dtype_bytes(t, n));
             float *x = floats(1, n, kind), *u = slot(2, n * 4), *y = slot(3, n_out * 4);
@@ -203,7 +202,7 @@ static void check_dot_w(void)
             }
             band_ok(y);
         }
-        K->gemv_w[t](NULL, NULL, NULL, 0, 0, block);
+        K->gemv_w[t](NULL, NULL, NULL, 0, 0, 1);
     }
 }
 
@@ -226,6 +225,76 @@ static void gaps_ok(const float *p, size_t rows, size_t n, size_t ld)
         }
     }
     band_ok(p);
+}
+
+/* Any bytes are blocks of some weights; scales are made finite and small. */
+static void any_blocks(uint8_t *w, enum slm2_dtype t, size_t bytes)
+{
+    static const struct { enum slm2_dtype t; size_t at[2]; int n; } scale[] = {
+        {SLM2_Q8_0, {0}, 1}, {SLM2_Q4_0, {0}, 1}, {SLM2_Q4_1, {0, 2}, 2}, {SLM2_Q4_K, {0, 2}, 2}, {SLM2_Q5_K, {0, 2}, 2}, {SLM2_Q6_K, {208}, 1}};
+    for (size_t i = 0; i < bytes; i++) w[i] = (uint8_t)(draw() >> 24);
+    for (size_t s = 0; s < sizeof scale / sizeof scale[0]; s++) {
+        for (size_t i = 0; scale[s].t == t && i < bytes; i += slm2_dtype_info[t].block_bytes) {
+            for (int j = 0; j < scale[s].n; j++) {
+                uint16_t h = slm2_f32_to_f16(draw_f(REAL));
+                memcpy(w + i + scale[s].at[j], &h, 2);
+            }
+        }
+    }
+}
+
+/* The activations as they were packed, and how far the chain of sums may be from the exact one. */
+static void product_case(enum slm2_dtype t, size_t n_row, size_t n_out, size_t n)
+{
+    const struct slm2_product *p = K->product[t];
+    size_t block = slm2_dtype_info[t].block_bytes, row = slm2_dtype_bytes(t, n), row_bytes = row + block * (draw() % 2), ldy = n_out + draw() % 3;
+    float *x = floats(0, n_row * n, REAL), *u = slot(5, n * 4);
+    struct slm2_block_x8 *xp = slot(1, p->x_bytes(n_row, n));
+    uint8_t *w = slot(2, (n_out - 1) * row_bytes + row), *panel = slot(3, p->w_bytes(n_out, n) + 64);
+    float *y = slot(4, ((n_row - 1) * ldy + n_out) * 4), *few = slot(6, ((n_row - 1) * ldy + n_out) * 4);
+    for (size_t i = 0; i < 32 && n_row > 1; i++) x[n + i] = 0.0f;
+    any_blocks(w, t, (n_out - 1) * row_bytes + row);
+    for (size_t r = 0; r < n_row; r++) p->x_pack(xp, n_row, r, x + r * n, n);
+    panel += -(uintptr_t)panel % 64;
+    p->w_pack(panel, w, row_bytes, n_out, n);
+    for (size_t r = 0, m; r < n_row; r += m) {
+        m = 1 + draw() % (n_row - r);
+        p->mul(y + r * ldy, ldy, xp, n_row, r, m, panel, n_out, n);
+    }
+    if (n_row <= SLM2_FEW) p->few(few, ldy, xp, n_row, w, row_bytes, n_out, n);
+    for (size_t r = 0; r < n_row; r++) {
+        for (size_t o = 0; o < n_out; o++) {
+            double want = 0, size = 0, most;
+            S->to_f32[t](u, w + o * row_bytes, n);
+            for (size_t i = 0; i < n; i++) {
+                const struct slm2_block_x8 *b = xp + i / SLM2_QK * n_row + r;
+                double xi = (double)b->d * b->q[i % SLM2_QK];
+                want += xi * (double)u[i];
+                size += 64 * (double)b->d * 0.5; /* a minimum and what it is taken from may cancel */
+                size += fabs(xi * (double)u[i]);
+                if (!(fabs((double)x[r * n + i] - xi) <= 0.501 * (double)b->d)) bad("x_pack %s [%zu,%zu] is %g, not %g", slm2_dtype_info[t].name, r, i, xi, (double)x[r * n + i]);
+            }
+            most = 2 * sqrt((double)n) * 0x1p-24 * size * (t >= SLM2_Q4_K ? 64 : 1);
+            if (!(fabs((double)y[r * ldy + o] - want) <= most))
+                bad("mul %s m=%zu n=%zu k=%zu [%zu,%zu]: %.9g, want %.9g +- %g", slm2_dtype_info[t].name, n_row, n_out, n, r, o, (double)y[r * ldy + o], want, most);
+            if (n_row <= SLM2_FEW && !same(y[r * ldy + o], few[r * ldy + o]))
+                bad("few %s m=%zu n=%zu k=%zu [%zu,%zu]: %.9g, mul %.9g", slm2_dtype_info[t].name, n_row, n_out, n, r, o, (double)few[r * ldy + o], (double)y[r * ldy + o]);
+        }
+    }
+    gaps_ok(y, n_row, n_out, ldy);
+    gaps_ok(few, n_row, n_out, ldy);
+}
+
+static void check_product(void)
+{
+    for (int t = SLM2_Q8_0; t <= SLM2_Q6_K; t++) {
+        size_t block = slm2_dtype_info[t].block_elems;
+        if (!K->product[t]) continue;
+        for (size_t m = 1; m <= 20; m++) product_case(t, m, 1 + draw() % 70, block * (1 + draw() % 9));
+        product_case(t, 100, 40, 512);
+        product_case(t, 13, 150, 1024);
+        product_case(t, 1, 33, 4096);
+    }
 }
 
 static void gemm_nt_case(size_t m, size_t n, size_t k, enum kind kind)
@@ -452,13 +521,14 @@ static void check_get(void)
     if (slm2_kernels_get(&k, K->name, &err) != SLM2_OK || k != K) bad("%s not found by its name", K->name);
     for (int t = 0; t < SLM2_N_DTYPE; t++) {
         bool integer = t == SLM2_I32 || t == SLM2_I64 || t == SLM2_U8, plain = t == SLM2_F32 || t == SLM2_F16 || t == SLM2_BF16;
-        if (!K->dot_w[t] != integer || !K->gemv_w[t] != integer || !K->to_f32[t] != integer || !K->from_f32[t] == plain)
+        if (!K->dot_w[t] == plain || !K->gemv_w[t] == plain || !K->to_f32[t] != integer || !K->from_f32[t] == plain)
             bad("table entries of type %s", slm2_dtype_info[t].name);
     }
 }
 
 static const struct { const char *name; void (*run)(void); } check[] = {
     {"get", check_get},         {"dot", check_dot},         {"to_f32", check_to_f32},   {"from_f32", check_from_f32}, {"dot_w gemv_w", check_dot_w},
+    {"products", check_product},
     {"gemm_nt", check_gemm_nt}, {"gemm_nn", check_gemm_nn}, {"axpy scale add max", check_rows}, {"exp_sum", check_exp_sum},
     {"sum_sq moments", check_sums}, {"swiglu", check_swiglu}, {"optimizers", check_optim},
 };
@@ -549,10 +619,34 @@ static void bench_rows(void)
     bench_free(p, N), bench_free(m, N), bench_free(v, N), bench_free(g, N), bench_free(hf, N);
 }
 
+/* Products of block types.  mul: the second cache holds the panel; few: w comes from memory, half of it for each of two threads. */
+static void bench_product(enum slm2_dtype t, size_t n)
+{
+    const struct slm2_product *p = K->product[t];
+    enum { M = 512, PANEL = 224 };
+    size_t row = slm2_dtype_bytes(t, n), n_out = (size_t)128 << 20 >> (row > 1500), bytes = row * (n_out = n_out / row / 64 * 64);
+    float *x = bench_mem(M * n), *y = bench_mem(M * n_out / 8), *wf = bench_mem(bytes / 4 + 1), *xf = bench_mem(p->x_bytes(M, n) / 4), *pf = bench_mem(p->w_bytes(PANEL, n) / 4 + 16);
+    uint8_t *w = (uint8_t *)wf;
+    void *xp = xf, *panel = (uint8_t *)pf + -(uintptr_t)pf % 64;
+    BEST(x_s, 5, for (size_t r = 0; r < M; r++) p->x_pack(xp, M, r, x + r * n, n))
+    BEST(w_s, 5, p->w_pack(panel, w, row, PANEL, n))
+    BEST(mul_s, 8, p->mul(y, PANEL, xp, M, 0, M, panel, PANEL, n))
+    printf("  %-5s n=%zu: mul %.0f GOP/s; w_pack %.1f GB/s, x_pack %.1f GB/s; few, one thread:", slm2_dtype_info[t].name, n, 2e-9 * M * PANEL * (double)n / mul_s,
+           1e-9 * (double)(PANEL * row) / w_s, 4e-9 * M * (double)n / x_s);
+    for (size_t m = 1; m <= SLM2_FEW; m *= 2) {
+        for (size_t r = 0; r < m; r++) p->x_pack(xp, m, r, x + r * n, n);
+        BEST(few_s, 6, p->few(y, n_out, xp, m, w, row, n_out, n))
+        printf(" %zu: %.1f GB/s", m, 1e-9 * (double)bytes / few_s);
+    }
+    printf("\n");
+    bench_free(x, M * n), bench_free(y, M * n_out / 8), bench_free(wf, bytes / 4 + 1), bench_free(xf, p->x_bytes(M, n) / 4), bench_free(pf, p->w_bytes(PANEL, n) / 4 + 16);
+}
+
 static void bench(void)
 {
     bool slow = K == S;
     printf("%s, times:\n", K->name);
+    if (getenv("P")) { for (int t = SLM2_Q8_0; t <= SLM2_Q6_K; t++) if (K->product[t] && !slow) bench_product(t, 2048); return; }
     if (!slow) {
         bench_gemm("logits", true, 512, 25088, 128, false);
         bench_gemm("layer", true, 256, 2048, 2048, false);
@@ -566,13 +660,15 @@ static void bench(void)
     bench_gemm("values", false, 64, 64, 64, false);
     bench_gemm("nano", true, 256, 512, 128, false);
     bench_gemm("nano dw", false, 512, 128, 256, true);
-    for (int it = 0; it < N_WEIGHT; it++) bench_gemv(weight_type[it], 2048, slow ? 4096 : 65536);
+    for (int t = SLM2_Q8_0; t <= SLM2_Q6_K; t++)
+        if (K->product[t] && !slow) bench_product(t, 2048);
+    for (int it = 0; it < N_PLAIN; it++) bench_gemv(weight_type[it], 2048, slow ? 4096 : 65536);
     bench_rows();
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const isa[] = {"scalar", "avx2", "avx512"};
+    static const char *const isa[] = {"scalar", "avx2", "avx512", "neon"};
     const char *only = getenv("SLM2_ISA");
     int n_pass = 0, n_fail = 0;
     bool times = false;
@@ -586,8 +682,8 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)seed);
     setvbuf(stdout, NULL, _IOLBF, 0); /* a fault in a kernel comes behind the last "ok" */
     slots_init();
-    for (int round = 0; round <= (times ? 1 : 0) && n_fail == 0; round++) {
-        for (int i = 0; i < 3; i++) {
+    for (int round = 0; round <= (times ? 1 : 0) && (getenv("P") || n_fail == 0); round++) {
+        for (int i = 0; i < 4; i++) {
             struct slm2_err err;
             if (slm2_kernels_get(&S, "scalar", &err) != SLM2_OK) return 1;
             if (only && strcmp(only, isa[i]) != 0) continue;

@@ -21,9 +21,9 @@
  * Block types: activations become int8 in blocks of SLM2_QK with a float scale, d = max|x| / 127, q = round to nearest even of x / d
  * (struct slm2_block_x8).  An output is one chain over the blocks of w's scale (32 elements, 16 in Q6_K) in ascending order:
  *     acc = fma((float)sum_i q_w[i] q_x[i], d_w d_x, acc)            integer sums, exact; a constant zero point of w is inside the sum
- *     acc = fma((float)sum_i q_x[i], m_w d_x, acc)                   then, only in types with a minimum (Q4_1, Q4_K, Q5_K)
- * with d_w, m_w as fp32 products of what the block stores.  BF16: activations are rounded to bf16 (nearest even), pairs of elements
- * are added in ascending order by the processor's dot product.
+ *     acc = fma((float)sum_i q_x[i] d_x, m_w, acc)                   then, only in types with a minimum (Q4_1, Q4_K, Q5_K; negative in K types)
+ * with d_w, m_w as fp32 products of what the block stores; d_w d_x and (float)sum d_x are rounded.  BF16: activations are rounded to bf16
+ * (nearest even), pairs of elements are added in ascending order by the processor's dot product.
  * few() and mul() give the same bits, whatever else is computed beside an output.  (scalar: multiply, then add.) */
 struct slm2_product {
     /* bytes of n_row packed activation rows of n elements; x_pack writes row r among them (threads may pack rows side by side) */
@@ -47,7 +47,7 @@ struct slm2_block_x8 {
 };
 
 struct slm2_kernels {
-    const char *name; /* "scalar", "avx2", "avx512" */
+    const char *name; /* "scalar", "avx2", "avx512", "neon" */
 
     const struct slm2_product *product[SLM2_N_DTYPE]; /* block types and BF16; NULL: widen to fp32 and use gemm_nt */
 
@@ -90,7 +90,7 @@ struct slm2_kernels {
     void (*rmsprop)(float *p, float *v, const float *g, size_t n, float clip, float lr, float alpha, float eps);
 };
 
-/* The best table for this processor; SLM2_ISA=scalar|avx2|avx512 is read by the program and passed as `isa` (NULL: best).
+/* The best table for this processor; SLM2_ISA=scalar|avx2|avx512|neon is read by the program and passed as `isa` (NULL: best).
  * SLM2_EUSAGE when the name is unknown or the processor lacks it. */
 slm2_status slm2_kernels_get(const struct slm2_kernels **k, const char *isa, struct slm2_err *err);
 void slm2_kernels_fill_scalar(struct slm2_kernels *k);
@@ -99,4 +99,6 @@ void slm2_kernels_fill_avx512(struct slm2_kernels *k);
 void slm2_kernels_fill_vnni(struct slm2_kernels *k); /* int8 products by AVX-512 VNNI */
 void slm2_kernels_fill_bf16(struct slm2_kernels *k); /* bf16 products by AVX-512 BF16 */
 void slm2_kernels_fill_neon(struct slm2_kernels *k);
+void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k); /* int8 products by Arm's SDOT */
+void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k);    /* int8 products by Arm's SMMLA, where SDOT is too */
 #endif

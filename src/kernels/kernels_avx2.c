@@ -86,32 +86,13 @@ static inline void store_u16_n(uint16_t *p, __m128i v, size_t n)
     memcpy(p, h, n * sizeof h[0]);
 }
 
-static inline vf ld_f32(const void *w, size_t i, size_t j) { return v_load((const float *)w + i + j); }
+static inline vf ld_f32(const void *w, size_t i) { return v_load((const float *)w + i); }
 static inline vf ld_f32_n(const void *w, size_t i, size_t n) { return v_load_n((const float *)w + i, n); }
-static inline vf ld_f16(const void *w, size_t i, size_t j) { return _mm256_cvtph_ps(load_u16(w, i + j)); }
+static inline vf ld_f16(const void *w, size_t i) { return _mm256_cvtph_ps(load_u16(w, i)); }
 static inline vf ld_f16_n(const void *w, size_t i, size_t n) { return _mm256_cvtph_ps(load_u16_n(w, i, n)); }
 static inline vf bf16_up(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
-static inline vf ld_bf16(const void *w, size_t i, size_t j) { return bf16_up(load_u16(w, i + j)); }
+static inline vf ld_bf16(const void *w, size_t i) { return bf16_up(load_u16(w, i)); }
 static inline vf ld_bf16_n(const void *w, size_t i, size_t n) { return bf16_up(load_u16_n(w, i, n)); }
-
-/* A block's scale in every lane. */
-static inline vf block_scale(uint16_t d) { return _mm256_cvtph_ps(_mm_set1_epi16((short)d)); }
-static inline vf ld_q8_0(const void *w, size_t i, size_t j)
-{
-    const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)w + i / SLM2_QK;
-    __m128i q = _mm_loadl_epi64((const void *)(b->q + j));
-    return v_mul(block_scale(b->d), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
-}
-static inline vf ld_q4_0(const void *w, size_t i, size_t j) /* vectors 0, 1 of a block are its low halves of bytes, 2, 3 the high ones */
-{
-    const struct slm2_block_q4_0 *b = (const struct slm2_block_q4_0 *)w + i / SLM2_QK;
-    __m128i q = _mm_loadl_epi64((const void *)(b->q + j % (SLM2_QK / 2))), low = _mm_set1_epi8(15);
-    q = _mm_and_si128(j >= SLM2_QK / 2 ? _mm_srli_epi16(q, 4) : q, low);
-    return v_mul(block_scale(b->d), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(q, _mm_set1_epi8(8)))));
-}
-/* Never reached: rows of blocks are whole vectors. */
-static inline vf ld_q8_0_n(const void *w, size_t i, size_t n) { return (void)n, ld_q8_0(w, i, 0); }
-static inline vf ld_q4_0_n(const void *w, size_t i, size_t n) { return (void)n, ld_q4_0(w, i, 0); }
 
 static inline __m128i f16_down(vf x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void st_f16(uint16_t *p, vf x) { _mm_storeu_si128((void *)p, f16_down(x)); }

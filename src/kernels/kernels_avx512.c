@@ -67,40 +67,20 @@ static inline double d_sum(vd x)
 
 /* ---- element types ------------------------------------------------------------------------------------------------ */
 
-static inline vf ld_f32(const void *w, size_t i, size_t j) { return v_load((const float *)w + i + j); }
+static inline vf ld_f32(const void *w, size_t i) { return v_load((const float *)w + i); }
 static inline vf ld_f32_n(const void *w, size_t i, size_t n) { return v_load_n((const float *)w + i, n); }
 static inline __m256i load_u16(const void *w, size_t i) { return _mm256_loadu_si256((const void *)((const uint16_t *)w + i)); }
-static inline vf ld_f16(const void *w, size_t i, size_t j) { return _mm512_cvtph_ps(load_u16(w, i + j)); }
+static inline vf ld_f16(const void *w, size_t i) { return _mm512_cvtph_ps(load_u16(w, i)); }
 static inline vf ld_f16_n(const void *w, size_t i, size_t n)
 {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), (const uint16_t *)w + i));
 }
 static inline vf bf16_up(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
-static inline vf ld_bf16(const void *w, size_t i, size_t j) { return bf16_up(load_u16(w, i + j)); }
+static inline vf ld_bf16(const void *w, size_t i) { return bf16_up(load_u16(w, i)); }
 static inline vf ld_bf16_n(const void *w, size_t i, size_t n)
 {
     return bf16_up(_mm256_maskz_loadu_epi16(first(n), (const uint16_t *)w + i));
 }
-
-/* A block's scale in every lane. */
-static inline vf block_scale(uint16_t d) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)d)); }
-static inline vf ld_q8_0(const void *w, size_t i, size_t j)
-{
-    const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)w + i / SLM2_QK;
-    __m128i q = _mm_loadu_si128((const void *)(b->q + j));
-    return v_mul(block_scale(b->d), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)));
-}
-/* j = 0: the low halves of the block's bytes, j = 16: the high ones; a look-up of the 16 values, which heeds the low 4 bits only */
-static inline vf ld_q4_0(const void *w, size_t i, size_t j)
-{
-    const struct slm2_block_q4_0 *b = (const struct slm2_block_q4_0 *)w + i / SLM2_QK;
-    vf value = v_mul(block_scale(b->d), _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-    __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)b->q));
-    return _mm512_permutexvar_ps(j ? _mm512_srli_epi32(q, 4) : q, value);
-}
-/* Never reached: rows of blocks are whole vectors. */
-static inline vf ld_q8_0_n(const void *w, size_t i, size_t n) { return (void)n, ld_q8_0(w, i, 0); }
-static inline vf ld_q4_0_n(const void *w, size_t i, size_t n) { return (void)n, ld_q4_0(w, i, 0); }
 
 static inline __m256i f16_down(vf x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void st_f16(uint16_t *p, vf x) { _mm256_storeu_si256((void *)p, f16_down(x)); }

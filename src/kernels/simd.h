@@ -6,8 +6,7 @@
  *   v_scale2(x, n) = x 2^n, v_zero_below(y, x, lo): y but 0 where x < lo, v_if_ge0(x, a, b);
  *   v_sum: adds lanes j and j + LANES/2, then the halves of that, down to one; v_fold(acc[LANES]): lane i = v_sum(acc[i]), the same
  *   additions; vd (LANES/2 doubles) and v_lo v_hi d_zero d_set1 d_add d_sub d_fma d_sum;
- *   ld_T(row, i, j) for T = f32 f16 bf16 q8_0 q4_0: elements i + j .. of a row of weights, where a block begins at i and j < its
- *   length is a constant once loops are unrolled; ld_T_n(row, i, n): the first n from i;
+ *   ld_T(row, i) for T = f32 f16 bf16: elements i .. i + LANES of a row of weights; ld_T_n(row, i, n): the first n from i;
  *   st_f16 st_f16_n st_bf16 st_bf16_n.
  *
  * Why dot(), gemv and gemm_nt agree bit for bit: each of their outputs is one vector accumulator that starts at 0, takes elements
@@ -25,24 +24,23 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-/* ---- dot and gemv: rows of weights in any type -------------------------------------------------------------------- */
+/* ---- dot and gemv: rows of plain weights -------------------------------------------------------------------- */
 
 /* GEMV_ROWS rows at a time, each with its accumulator, so that x is loaded once for all and the chains of fma overlap; the rows
- * left over repeat the last one.  STEP: elements of a block, or one vector.  Rows are short for a hardware prefetcher, so every
- * step asks for its share of the next rows, which lie behind these (asking beyond the end of the matrix does no harm). */
+ * left over repeat the last one.  Rows are short for a hardware prefetcher, so every step asks for its share of the next rows, which
+ * lie behind these (asking beyond the end of the matrix does no harm). */
 enum { GEMV_ROWS = 8 };
 INLINE void prefetch(const uint8_t *p, size_t bytes)
 {
     UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 2); /* into L2 */
 }
 
-#define DOT_W(T, STEP, BYTES)                                                                                              \
+#define DOT_W(T, BYTES)                                                                                                    \
     static float dot_##T(const float *x, const void *w, size_t n)                                                          \
     {                                                                                                                      \
         vf acc = v_zero();                                                                                                 \
         size_t i = 0;                                                                                                      \
-        for (; i + (STEP) <= n; i += (STEP))                                                                               \
-            UNROLL for (size_t j = 0; j < (STEP); j += LANES) acc = v_fma(v_load(x + i + j), ld_##T(w, i, j), acc);        \
+        for (; i + LANES <= n; i += LANES) acc = v_fma(v_load(x + i), ld_##T(w, i), acc);                                  \
         if (i < n) acc = v_fma(v_load_n(x + i, n - i), ld_##T##_n(w, i, n - i), acc);                                      \
         return v_sum(acc);                                                                                                 \
     }                                                                                                                      \
@@ -56,12 +54,10 @@ INLINE void prefetch(const uint8_t *p, size_t bytes)
             UNROLL for (int r = 0; r < LANES; r++) acc[r] = v_zero();                                                      \
             UNROLL for (size_t r = 0; r < GEMV_ROWS; r++) row[r] = base + (o + slm2_min_size(r, n_row - 1)) * row_bytes;   \
             const uint8_t *next = base + (o + GEMV_ROWS) * row_bytes;                                                      \
-            for (; i + (STEP) <= n; i += (STEP), next += GEMV_ROWS * (BYTES)) {                                            \
+            for (; i + LANES <= n; i += LANES, next += GEMV_ROWS * (BYTES)) {                                              \
+                vf xv = v_load(x + i);                                                                                     \
                 prefetch(next, GEMV_ROWS * (BYTES));                                                                       \
-                UNROLL for (size_t j = 0; j < (STEP); j += LANES) {                                                        \
-                    vf xv = v_load(x + i + j);                                                                             \
-                    UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], i, j), acc[r]);           \
-                }                                                                                                          \
+                UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], i), acc[r]);                  \
             }                                                                                                              \
             if (i < n) {                                                                                                   \
                 vf xv = v_load_n(x + i, n - i);                                                                            \
@@ -70,26 +66,21 @@ INLINE void prefetch(const uint8_t *p, size_t bytes)
             v_store_n(y + o, v_fold(acc), n_row);                                                                          \
         }                                                                                                                  \
     }
-DOT_W(f32, LANES, LANES * 4)
-DOT_W(f16, LANES, LANES * 2)
-DOT_W(bf16, LANES, LANES * 2)
-DOT_W(q8_0, SLM2_QK, sizeof(struct slm2_block_q8_0))
-DOT_W(q4_0, SLM2_QK, sizeof(struct slm2_block_q4_0))
+DOT_W(f32, LANES * 4)
+DOT_W(f16, LANES * 2)
+DOT_W(bf16, LANES * 2)
 
 static float dot(const float *x, const float *y, size_t n) { return dot_f32(x, y, n); }
 
-#define TO_F32(T, STEP)                                                                                                    \
+#define TO_F32(T)                                                                                                          \
     static void T##_to_f32(float *y, const void *x, size_t n)                                                              \
     {                                                                                                                      \
         size_t i = 0;                                                                                                      \
-        for (; i + (STEP) <= n; i += (STEP))                                                                               \
-            UNROLL for (size_t j = 0; j < (STEP); j += LANES) v_store(y + i + j, ld_##T(x, i, j));                         \
+        for (; i + LANES <= n; i += LANES) v_store(y + i, ld_##T(x, i));                                                   \
         if (i < n) v_store_n(y + i, ld_##T##_n(x, i, n - i), n - i);                                                       \
     }
-TO_F32(f16, LANES)
-TO_F32(bf16, LANES)
-TO_F32(q8_0, SLM2_QK)
-TO_F32(q4_0, SLM2_QK)
+TO_F32(f16)
+TO_F32(bf16)
 
 static void f16_from_f32(void *y, const float *x, size_t n)
 {
@@ -526,12 +517,8 @@ static void fill_simd(struct slm2_kernels *k, const char *name)
     PER_TYPE(SLM2_F32, f32)
     PER_TYPE(SLM2_F16, f16)
     PER_TYPE(SLM2_BF16, bf16)
-    PER_TYPE(SLM2_Q8_0, q8_0)
-    PER_TYPE(SLM2_Q4_0, q4_0)
     k->to_f32[SLM2_F16] = f16_to_f32;
     k->to_f32[SLM2_BF16] = bf16_to_f32;
-    k->to_f32[SLM2_Q8_0] = q8_0_to_f32;
-    k->to_f32[SLM2_Q4_0] = q4_0_to_f32;
     k->from_f32[SLM2_F16] = f16_from_f32;
     k->from_f32[SLM2_BF16] = bf16_from_f32;
     k->gemm_nt = gemm_nt;

@@ -7,7 +7,9 @@
 #include "ops/ops.h"
 #include "ops/ops_cpu.h"
 
-enum { MAX_THREADS = 1024, SCRATCH_ALIGN = 64 };
+/* SHARED_BYTES: activations that linear packs at a time, if this is more than a thread's scratch, which holds a few of the widest rows; what is
+ * never touched costs nothing */
+enum { MAX_THREADS = 1024, SCRATCH_ALIGN = 64, SHARED_BYTES = 16 << 20 };
 
 slm2_status slm2_ctx_init(struct slm2_ctx *c, const struct slm2_ctx_opts *o, struct slm2_err *err)
 {
@@ -43,6 +45,12 @@ slm2_status slm2_ctx_reserve(struct slm2_ctx *c, size_t scratch_floats, struct s
         c->scratch[t] = p;
     }
     c->scratch_floats = bytes / sizeof(float);
+    size_t shared = bytes > SHARED_BYTES ? bytes : SHARED_BYTES;
+    void *p = aligned_alloc(SCRATCH_ALIGN, shared);
+    if (!p) return slm2_fail(err, SLM2_ENOMEM, "no memory for %zu bytes of packed activations", shared);
+    free(c->shared);
+    c->shared = p;
+    c->shared_bytes = shared;
     return SLM2_OK;
 }
 
@@ -51,6 +59,7 @@ void slm2_ctx_free(struct slm2_ctx *c)
     if (!c) return;
     for (int t = 0; c->scratch && t < c->n_threads; t++) free(c->scratch[t]);
     free(c->scratch);
+    free(c->shared);
     *c = (struct slm2_ctx){0};
 }
 

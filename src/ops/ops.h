@@ -72,6 +72,8 @@ struct slm2_ctx {
     bool exact;            /* see slm2_ctx_opts */
     float **scratch;       /* [n_threads] per-thread scratch of scratch_floats each; grown by slm2_ctx_reserve only */
     size_t scratch_floats;
+    void *shared;          /* one for all threads: what an op has packed for them; at least SLM2_FEW rows of the widest, grown with scratch */
+    size_t shared_bytes;
 };
 
 struct slm2_ctx_opts {

@@ -1,0 +1,323 @@
+/* int8.h - the products of block types with int8 activations, written once over a vector type; kernels_avx2.c and kernels_vnni.c include it.
+ *
+ * LANES outputs are computed side by side, lane r of every vector belongs to row r.  A strip of LANES rows of weights is brought into this
+ * form, whatever its type, block after block of 32 elements:
+ *     8 vectors of codes      vector j: codes 4 j .. 4 j + 3 of each row, a byte each
+ *     1 or 2 vectors of float scales (2: a scale for 16 elements)
+ *     0 or 1 vector of float minima
+ * and then multiplied: 4 bytes of activations, broadcast, meet a vector of codes (dot_step).  Codes are stored without their zero point: sums
+ * begin at -zero * sum of the activations, which they carry along, and stay exact.
+ *   mul: panels of many strips, made by w_pack, that stay in the second cache;
+ *   few: one strip, PIECE blocks at a time, unpacked in the first cache and multiplied at once.
+ * Both run tile(), whose outputs are chains that do not depend on what is beside them.
+ *
+ * The including file defines, all static inline: LANES, vf and v_zero v_set1 v_load v_store v_store_n v_mul v_fma as simd.h has them;
+ *   vi (the same vector as integers) and i_zero i_set1 (32 bits) i_load i_store i_and i_or, i_srl i_sll i_sra(v, n) (32-bit lanes),
+ *   i_to_f, i_pairs(sum, c): in every 32-bit lane sum[0] * (low half of c) + sum[1] * (high half), 16 bits each, signed;
+ *   dot_step(sum, part, codes, x, j, form): sum += codes . 4 activations at x, step j of a block; part carries what one step leaves to the next;
+ *   transpose(p, stride, v[4]): lane r of v[i] = bytes 4 i .. 4 i + 3 of row r, rows lie stride bytes apart;
+ *   gather_f16(p, stride): the f16 at the beginning of each row as floats; gather_32(p, stride): 32 bits of each;
+ *   f16_low(v), f16_high(v): the low or high half of each lane, an f16, as float;
+ *   INT_M, MOST_ROWS: rows of activations of a large tile with two strips, with one (MOST_ROWS >= INT_M);  Q8_ZERO, q8_codes(v): zero point of Q8_0 codes, and their form. */
+#include "base/num.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#ifndef INLINE
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#endif
+
+enum {
+    STEPS = SLM2_QK / 4,              /* vectors of codes in a block */
+    VB = LANES * 4,                   /* bytes of a vector */
+    PIECE = SLM2_QKK / SLM2_QK,       /* blocks that few() unpacks at a time: a block of K types */
+    MAX_VECTORS = STEPS + 2,          /* of a block in a strip */
+    MAX_BLOCK_BYTES = 34,             /* of 32 elements as stored: Q8_0 */
+};
+
+/* What tile() must know about codes.  All constant where it is expanded. */
+struct form {
+    int zero;      /* zero point */
+    int n_scale;   /* scales of a block of 32 */
+    int minimum;   /* 1: has one */
+    int chain;     /* products of codes and activations that 16 bits can add up (AVX2), in steps; 0: codes are signed */
+};
+#define BLOCK_VECTORS(f) (STEPS + (f).n_scale + (f).minimum)
+
+/* ---- activations -------------------------------------------------------------------------------------------------- */
+
+static size_t x8_bytes(size_t n_row, size_t n) { return n_row * (n / SLM2_QK) * sizeof(struct slm2_block_x8); }
+
+/* Largest magnitude by the order of its bits, so that a NaN makes the scale NaN and is not lost. */
+INLINE float x8_largest(const float *x)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i m = _mm256_setzero_si256();
+    UNROLL for (int i = 0; i < SLM2_QK; i += 8) m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_loadu_si256((const void *)(x + i)), magnitude));
+    __m128i h = _mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+    h = _mm_max_epu32(h, _mm_shuffle_epi32(h, 0x4e));
+    h = _mm_max_epu32(h, _mm_shuffle_epi32(h, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(h));
+}
+
+/* 8 codes in 32 bits; the clamp is for scales so small that they are not exact */
+INLINE __m256i x8_codes(const float *x, __m256 d)
+{
+    __m256i q = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(x), d));
+    return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(127)), _mm256_set1_epi32(-127));
+}
+
+static void x8_pack(void *to, size_t n_row, size_t r, const float *x, size_t n)
+{
+    struct slm2_block_x8 *b = (struct slm2_block_x8 *)to + r;
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (size_t i = 0; i < n; i += SLM2_QK, b += n_row, x += SLM2_QK) {
+        float d = x8_largest(x) / 127.0f;
+        if (d == 0.0f) {
+            *b = (struct slm2_block_x8){0};
+            continue;
+        }
+        __m256 dv = _mm256_set1_ps(d);
+        __m256i low = _mm256_packs_epi32(x8_codes(x, dv), x8_codes(x + 8, dv)), high = _mm256_packs_epi32(x8_codes(x + 16, dv), x8_codes(x + 24, dv));
+        __m256i q = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+        __m256i sum = _mm256_sad_epu8(_mm256_xor_si256(q, _mm256_set1_epi8(-128)), _mm256_setzero_si256()); /* of 8, each 128 too much */
+        sum = _mm256_add_epi64(sum, _mm256_shuffle_epi32(sum, 0x4e));
+        b->d = d;
+        b->sum[0] = (int16_t)(_mm_cvtsi128_si32(_mm256_castsi256_si128(sum)) - 16 * 128);
+        b->sum[1] = (int16_t)(_mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1)) - 16 * 128);
+        _mm256_storeu_si256((void *)b->q, q);
+    }
+}
+
+/* ---- unpacking a strip -------------------------------------------------------------------------------------------- */
+
+/* Each unpacks n_block blocks of 32 of LANES rows that begin at w, row_bytes apart, and asks for as many bytes from `ahead` on: the rows
+ * that come next in memory (asking beyond the end of a matrix does no harm). */
+INLINE void fetch(const uint8_t *p, size_t bytes)
+{
+    UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 2); /* into L2 */
+}
+
+INLINE void put_i(uint8_t *to, size_t vector, vi v) { i_store(to + vector * VB, v); }
+INLINE void put_f(uint8_t *to, size_t vector, vf v) { v_store((float *)(void *)(to + vector * VB), v); }
+
+static void unpack_q8_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q8_0);
+    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 1) * VB) {
+        vi v[STEPS];
+        fetch(ahead, LANES * bytes);
+        transpose(w + 2, row_bytes, v);
+        transpose(w + 18, row_bytes, v + 4);
+        UNROLL for (size_t j = 0; j < STEPS; j++) put_i(to, j, q8_codes(v[j]));
+        put_f(to, STEPS, gather_f16(w, row_bytes));
+    }
+}
+
+static void unpack_q4_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q4_0);
+    const vi low = i_set1(0x0f0f0f0f);
+    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 1) * VB) {
+        vi v[4];
+        fetch(ahead, LANES * bytes);
+        transpose(w + 2, row_bytes, v);
+        UNROLL for (size_t j = 0; j < 4; j++) {
+            put_i(to, j, i_and(v[j], low));
+            put_i(to, 4 + j, i_and(i_srl(v[j], 4), low));
+        }
+        put_f(to, STEPS, gather_f16(w, row_bytes));
+    }
+}
+
+/* ---- the product -------------------------------------------------------------------------------------------------- */
+
+/* pairs of 16 bits that weigh the two sums of a block of activations: both by c, or the first or second alone */
+INLINE int both(int c) { return (int)((uint32_t)(uint16_t)c * 0x10001u); }
+INLINE int one_of(int c, int g) { return (int)((uint32_t)(uint16_t)c << 16 * g); }
+
+/* One block: acc[i][v] takes it in as kernels.h says. */
+INLINE void tile_block(vf acc[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, const int nm, const int nv, const struct form f)
+{
+    const int per = STEPS / f.n_scale;
+    UNROLL for (int g = 0; g < f.n_scale; g++) {
+        vi sum[MOST_ROWS][2], part[MOST_ROWS][2];
+        UNROLL for (int i = 0; i < nm; i++) {
+            vi start = f.zero ? i_pairs(x[i].sum, f.n_scale == 1 ? both(-f.zero) : one_of(-f.zero, g)) : i_zero();
+            UNROLL for (int v = 0; v < nv; v++) sum[i][v] = start;
+        }
+        UNROLL for (int j = 0; j < per; j++) {
+            vi codes[2];
+            UNROLL for (int v = 0; v < nv; v++) codes[v] = i_load(w + (size_t)v * strip + (size_t)(g * per + j) * VB);
+            UNROLL for (int i = 0; i < nm; i++) {
+                UNROLL for (int v = 0; v < nv; v++) dot_step(&sum[i][v], &part[i][v], codes[v], x[i].q + 4 * (g * per + j), j, f.chain);
+            }
+        }
+        UNROLL for (int v = 0; v < nv; v++) {
+            vf d = v_load((const float *)(const void *)(w + (size_t)v * strip + (size_t)(STEPS + g) * VB));
+            UNROLL for (int i = 0; i < nm; i++) acc[i][v] = v_fma(i_to_f(sum[i][v]), v_mul(d, v_set1(x[i].d)), acc[i][v]);
+        }
+    }
+    if (!f.minimum) return;
+    vf m[2];
+    UNROLL for (int v = 0; v < nv; v++) m[v] = v_load((const float *)(const void *)(w + (size_t)v * strip + (size_t)(STEPS + f.n_scale) * VB));
+    UNROLL for (int i = 0; i < nm; i++) {
+        vf s = v_mul(i_to_f(i_pairs(x[i].sum, both(1))), v_set1(x[i].d));
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = v_fma(s, m[v], acc[i][v]);
+    }
+}
+
+/* y[i][v * LANES ..] for nm rows of activations and nv strips over n_block blocks, from 0 or, not `first`, from what y holds.  Strips lie `strip`
+ * bytes apart, the last one has n_last rows that exist. */
+INLINE void tile(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, const uint8_t *w, size_t strip, size_t n_block, size_t n_last,
+                 bool first, const int nm, const int nv, const struct form f)
+{
+    vf acc[MOST_ROWS][2];
+    UNROLL for (int i = 0; i < nm; i++) {
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = first ? v_zero() : v_load(y + (size_t)i * ldy + v * LANES);
+    }
+    for (size_t b = 0; b < n_block; b++, x += n_row, w += BLOCK_VECTORS(f) * VB) tile_block(acc, x, w, strip, nm, nv, f);
+    UNROLL for (int i = 0; i < nm; i++) {
+        UNROLL for (int v = 0; v < nv; v++) {
+            float *to = y + (size_t)i * ldy + v * LANES;
+            if (v < nv - 1 || n_last == LANES) v_store(to, acc[i][v]);
+            else v_store_n(to, acc[i][v], n_last);
+        }
+    }
+}
+
+/* rows of activations of the next tile, of m left */
+INLINE size_t tile_rows(size_t m, size_t most) { return m >= most ? most : most > 4 && m >= 4 ? 4 : m >= 2 ? 2 : 1; }
+
+/* FORM_pair: one tile of m rows, INT_M, 4, 2 or 1, and two strips.  FORM_strip: any number of rows and one strip. */
+#define TILE(nm, nv, first) tile(y, ldy, x, n_row, w, strip, n_block, n_last, first, nm, nv, form)
+#define TILES(FORM, ZERO, N_SCALE, MINIMUM, CHAIN)                                                                                                  \
+    static void FORM##_pair(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t strip,           \
+                            size_t n_block, size_t n_last)                                                                                         \
+    {                                                                                                                                              \
+        const struct form form = {ZERO, N_SCALE, MINIMUM, CHAIN};                                                                                  \
+        if (m == INT_M) TILE(INT_M, 2, true);                                                                                                      \
+        else if (INT_M > 4 && m == 4) TILE(INT_M > 4 ? 4 : 1, 2, true);                                                                            \
+        else if (m == 2) TILE(2, 2, true);                                                                                                         \
+        else TILE(1, 2, true);                                                                                                                     \
+    }                                                                                                                                              \
+    static void FORM##_strip(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t n_block,        \
+                             size_t n_last, bool first)                                                                                            \
+    {                                                                                                                                              \
+        const struct form form = {ZERO, N_SCALE, MINIMUM, CHAIN};                                                                                  \
+        const size_t strip = 0;                                                                                                                    \
+        for (size_t t; m; m -= t, y += t * ldy, x += t) {                                                                                          \
+            t = tile_rows(m, MOST_ROWS);                                                                                                           \
+            if (t == MOST_ROWS) TILE(MOST_ROWS, 1, first);                                                                                         \
+            else if (MOST_ROWS > 4 && t == 4) TILE(MOST_ROWS > 4 ? 4 : 1, 1, first);                                                               \
+            else if (t == 2) TILE(2, 1, first);                                                                                                    \
+            else TILE(1, 1, first);                                                                                                                \
+        }                                                                                                                                          \
+    }                                                                                                                                              \
+    enum { FORM##_vectors = STEPS + (N_SCALE) + (MINIMUM) };
+
+typedef void unpack_fn(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead);
+typedef void pair_fn(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t strip, size_t n_block,
+                     size_t n_last);
+typedef void strip_fn(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t n_block, size_t n_last,
+                      bool first);
+
+/* Rows of weights, some of which may not exist: n rows from w on, then copies of the last; `bytes` of each.  Returns where they lie. */
+INLINE const uint8_t *whole_strip(const uint8_t *w, size_t *row_bytes, size_t n, size_t bytes, uint8_t *copy)
+{
+    if (n >= LANES) return w;
+    for (size_t r = 0; r < LANES; r++) memcpy(copy + r * bytes, w + slm2_min_size(r, n - 1) * *row_bytes, bytes);
+    *row_bytes = bytes;
+    return copy;
+}
+
+/* bytes: of PIECE blocks of 32 of a row as stored */
+INLINE void int8_w_pack(uint8_t *panel, const uint8_t *w, size_t row_bytes, size_t n_out, size_t n, size_t bytes, size_t n_vector, unpack_fn *unpack)
+{
+    uint8_t copy[LANES * PIECE * MAX_BLOCK_BYTES];
+    for (size_t o = 0; o < n_out; o += LANES, w += LANES * row_bytes) {
+        for (size_t b = 0; b < n / SLM2_QK; b += PIECE) {
+            size_t n_block = slm2_min_size(PIECE, n / SLM2_QK - b), apart = row_bytes;
+            const uint8_t *from = w + b / PIECE * bytes;
+            from = whole_strip(from, &apart, n_out - o, bytes / PIECE * n_block, copy);
+            unpack(panel, from, apart, n_block, w + LANES * row_bytes + LANES * (b / PIECE) * bytes);
+            panel += n_block * n_vector * VB;
+        }
+    }
+}
+
+/* A tile of activations stays in the first cache while the strips of the panel pass. */
+INLINE void int8_mul(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *panel, size_t n_out, size_t n,
+                     size_t n_vector, pair_fn *pair, strip_fn *strip)
+{
+    size_t n_block = n / SLM2_QK, bytes = n_block * n_vector * VB;
+    for (size_t t; m; m -= t, y += t * ldy, x += t) {
+        const uint8_t *w = panel;
+        t = tile_rows(m, INT_M);
+        for (size_t o = 0; o < n_out; o += 2 * LANES, w += 2 * bytes) {
+            size_t left = n_out - o;
+            if (left > LANES) pair(y + o, ldy, x, n_row, t, w, bytes, n_block, slm2_min_size(left - LANES, LANES));
+            else strip(y + o, ldy, x, n_row, t, w, n_block, left, true);
+        }
+    }
+}
+
+INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, const uint8_t *w, size_t row_bytes, size_t n_out, size_t n,
+                     size_t bytes, unpack_fn *unpack, strip_fn *strip)
+{
+    uint8_t panel[PIECE * MAX_VECTORS * VB] __attribute__((aligned(64))), copy[LANES * PIECE * MAX_BLOCK_BYTES];
+    float acc[SLM2_FEW * LANES] __attribute__((aligned(64)));
+    for (size_t o = 0; o < n_out; o += LANES, w += LANES * row_bytes) {
+        size_t rows = slm2_min_size(LANES, n_out - o);
+        for (size_t b = 0; b < n / SLM2_QK; b += PIECE) {
+            size_t n_block = slm2_min_size(PIECE, n / SLM2_QK - b), apart = row_bytes;
+            const uint8_t *from = w + b / PIECE * bytes;
+            from = whole_strip(from, &apart, rows, bytes / PIECE * n_block, copy);
+            unpack(panel, from, apart, n_block, w + LANES * row_bytes + LANES * (b / PIECE) * bytes);
+            strip(acc, LANES, x + b * n_row, n_row, n_row, panel, n_block, LANES, b == 0);
+        }
+        for (size_t r = 0; r < n_row; r++) {
+            vf v = n < SLM2_QK ? v_zero() : v_load(acc + r * LANES);
+            if (rows == LANES) v_store(y + r * ldy + o, v);
+            else v_store_n(y + r * ldy + o, v, rows);
+        }
+    }
+}
+
+/* What remains to be said of a type: its form, elements and bytes of a stored block, unpack_NAME. */
+#define PRODUCT(NAME, FORM, ELEMS, STORED)                                                                                                         \
+    static size_t NAME##_w_bytes(size_t n_out, size_t n)                                                                                           \
+    {                                                                                                                                              \
+        return (n_out + LANES - 1) / LANES * (n / SLM2_QK) * FORM##_vectors * VB;                                                                  \
+    }                                                                                                                                              \
+    static void NAME##_w_pack(void *panel, const void *w, size_t row_bytes, size_t n_out, size_t n)                                                \
+    {                                                                                                                                              \
+        int8_w_pack(panel, w, row_bytes, n_out, n, SLM2_QKK / (ELEMS) * sizeof(STORED), FORM##_vectors, unpack_##NAME);                            \
+    }                                                                                                                                              \
+    static void NAME##_mul(float *y, size_t ldy, const void *x, size_t n_row, size_t r0, size_t m, const void *panel, size_t n_out, size_t n)      \
+    {                                                                                                                                              \
+        int8_mul(y, ldy, (const struct slm2_block_x8 *)x + r0, n_row, m, panel, n_out, n, FORM##_vectors, FORM##_pair, FORM##_strip);              \
+    }                                                                                                                                              \
+    static void NAME##_few(float *y, size_t ldy, const void *x, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n)             \
+    {                                                                                                                                              \
+        int8_few(y, ldy, x, n_row, w, row_bytes, n_out, n, SLM2_QKK / (ELEMS) * sizeof(STORED), unpack_##NAME, FORM##_strip);                       \
+    }                                                                                                                                              \
+    static const struct slm2_product NAME##_product = {x8_bytes, x8_pack, NAME##_w_bytes, NAME##_w_pack, NAME##_mul, NAME##_few};
+
+TILES(form_q8, Q8_ZERO, 1, 0, 0)
+TILES(form_q4, 8, 1, 0, 8)
+PRODUCT(q8_0, form_q8, SLM2_QK, struct slm2_block_q8_0)
+PRODUCT(q4_0, form_q4, SLM2_QK, struct slm2_block_q4_0)
+
+static void fill_int8(struct slm2_kernels *k)
+{
+    k->product[SLM2_Q8_0] = &q8_0_product;
+    k->product[SLM2_Q4_0] = &q4_0_product;
+}
