@@ -1,5 +1,5 @@
 /* bpe.c - byte-pair encoding of one piece: from single bytes, the adjacent pair of the lowest rank (leftmost of equals) merges
- * until no pair is a token.  Short pieces scan for the lowest rank; long ones keep pairs in a heap over a linked list, O(n log n). */
+ * until no pair is a token.  Short pieces scan for the lowest rank; long ones keep pairs in a heap over a linked list, a window at a time. */
 #include "tok/tok_impl.h"
 
 #include <stdlib.h>
@@ -52,10 +52,28 @@ static size_t merge_short(const struct slm2_tok *tok, const uint8_t *s, size_t n
     return m;
 }
 
-/* A symbol of a long piece, named by the position of its first byte; next == n: the last one. */
+/* ---- long pieces ---------------------------------------------------------------------------------------------------
+ * A window at a time, so that the work stays in the cache and grows with the text alone.  Why the seams are exact:
+ *
+ *   The tokens of a text between two of its token ends are what those bytes give alone: no merge ever crossed these ends, and which
+ *   of two merges comes first does not depend on what lies beside them.  Turned round: when every two neighbours of a row of tokens
+ *   are what their own bytes give, the row is what all the bytes give; the first merge across an end would have happened in the
+ *   pair alone.  So if the tokens of [a, c) and those of [b, d), a <= b < c <= d, have one token in common, the former's up to that
+ *   one and the latter's behind it are the tokens of [a, d).
+ *
+ * A window begins at a token end some way back in what is done, and the common token is nearly always its first.  Where there is
+ * none the window doubles and stays so: n log n at worst. */
+
+/* A symbol of a window, named by the position of its first byte; next == n: the last one. */
 struct symbol { uint32_t prev, next; int32_t id, rank, merged; }; /* rank, merged: of the pair with the next; rank TOK_NO_RANK: none */
 
-/* Heap of (rank, position), least first: rank << 32 | position.  Entries that no longer hold are dropped when they come up. */
+struct window {
+    struct symbol *y; /* [size] */
+    uint64_t *heap;   /* [2 size] of (rank << 32 | position), least first; n - 1 pairs, and each merge takes one entry and adds at most two */
+    int32_t *id;      /* [size] the result */
+    size_t n_heap;
+};
+
 static void sift_down(uint64_t *h, size_t n, size_t i)
 {
     uint64_t v = h[i];
@@ -76,31 +94,27 @@ static void heap_push(uint64_t *h, size_t *n, uint64_t v)
     h[i] = v;
 }
 
-static void pair_update(const struct slm2_tok *tok, const uint8_t *s, struct symbol *y, uint32_t n, uint32_t p, int32_t limit, uint64_t *heap, size_t *n_heap)
+static void pair_update(const struct slm2_tok *tok, const uint8_t *s, struct window *w, uint32_t n, uint32_t p, int32_t limit)
 {
-    struct symbol *a = &y[p];
+    struct symbol *y = w->y, *a = &y[p];
     a->rank = TOK_NO_RANK;
     if (a->next >= n) return;
     a->rank = pair_rank(tok, s + p, a->id, y[a->next].id, y[a->next].next - p, limit, &a->merged);
-    if (a->rank != TOK_NO_RANK) heap_push(heap, n_heap, (uint64_t)(uint32_t)a->rank << 32 | p);
+    if (a->rank != TOK_NO_RANK) heap_push(w->heap, &w->n_heap, (uint64_t)(uint32_t)a->rank << 32 | p);
 }
 
-static slm2_status merge_long(const struct slm2_tok *tok, const uint8_t *s, uint32_t n, int32_t limit, int32_t *out, size_t *n_out, struct slm2_err *err)
+/* The ids of s[0..n) into w->id; their number.  Heap entries that no longer hold are dropped when they come up. */
+static size_t merge_window(const struct slm2_tok *tok, const uint8_t *s, uint32_t n, int32_t limit, struct window *w)
 {
-    struct symbol *y = malloc(n * sizeof *y);
-    uint64_t *heap = malloc(n * 2 * sizeof *heap); /* n - 1 pairs, and each merge takes one entry and adds at most two */
-    size_t n_heap = 0, m = 0;
-    slm2_status st = SLM2_OK;
-    if (!y || !heap) {
-        st = slm2_fail(err, SLM2_ENOMEM, "tokenize: no memory for a piece of %u bytes", n);
-        goto done;
-    }
+    struct symbol *y = w->y;
+    size_t m = 0;
+    w->n_heap = 0;
     for (uint32_t i = 0; i < n; i++) y[i] = (struct symbol){.prev = i - 1, .next = i + 1, .id = tok->byte_id[s[i]], .rank = TOK_NO_RANK};
-    for (uint32_t i = 0; i + 1 < n; i++) pair_update(tok, s, y, n, i, limit, heap, &n_heap);
-    while (n_heap > 0) {
-        uint64_t top = heap[0];
-        heap[0] = heap[--n_heap];
-        if (n_heap) sift_down(heap, n_heap, 0);
+    for (uint32_t i = 0; i + 1 < n; i++) pair_update(tok, s, w, n, i, limit);
+    while (w->n_heap > 0) {
+        uint64_t top = w->heap[0];
+        w->heap[0] = w->heap[--w->n_heap];
+        if (w->n_heap) sift_down(w->heap, w->n_heap, 0);
         uint32_t p = (uint32_t)top, q;
         if (y[p].rank != (int32_t)(top >> 32)) continue; /* merged away or paired otherwise since */
         q = y[p].next;
@@ -108,20 +122,74 @@ static slm2_status merge_long(const struct slm2_tok *tok, const uint8_t *s, uint
         y[p].next = y[q].next;
         y[q].rank = TOK_NO_RANK;
         if (y[p].next < n) y[y[p].next].prev = p;
-        pair_update(tok, s, y, n, p, limit, heap, &n_heap);
-        if (p > 0) pair_update(tok, s, y, n, y[p].prev, limit, heap, &n_heap);
+        pair_update(tok, s, w, n, p, limit);
+        if (p > 0) pair_update(tok, s, w, n, y[p].prev, limit);
     }
-    for (uint32_t p = 0; p < n; p = y[p].next) out[m++] = y[p].id;
+    for (uint32_t p = 0; p < n; p = y[p].next) w->id[m++] = y[p].id;
+    return m;
+}
+
+/* done[k..n_done) and id[0..n) begin at the same byte: where a token is common to both, its index in each; false: nowhere */
+static bool common_token(const struct slm2_tok *tok, const int32_t *done, size_t *k, size_t n_done, const int32_t *id, size_t *j, size_t n)
+{
+    size_t at_done = 0, at = 0;
+    for (*j = 0; *k < n_done && *j < n;) {
+        if (at_done == at && done[*k] == id[*j]) return true;
+        bool step_done = at_done <= at, step = at <= at_done;
+        if (step_done) at_done += tok->e[done[(*k)++]].n;
+        if (step) at += tok->e[id[(*j)++]].n;
+    }
+    return false;
+}
+
+static bool window_alloc(struct window *w, size_t size)
+{
+    free(w->heap);
+    w->heap = malloc(size * (2 * sizeof *w->heap + sizeof *w->y + sizeof *w->id));
+    if (!w->heap) return false;
+    w->y = (struct symbol *)(w->heap + 2 * size);
+    w->id = (int32_t *)(w->y + size);
+    return true;
+}
+
+slm2_status tok_bpe_long(const struct slm2_tok *tok, const uint8_t *s, size_t n, int32_t limit, size_t size, int32_t *out, size_t *n_out, uint64_t *work,
+                         struct slm2_err *err)
+{
+    struct window w = {0};
+    size_t done = 0, m = 0; /* out[0..m) are the tokens of s[0..done) */
+    bool fits = false;
+    slm2_status st = SLM2_OK;
+    if (size > n) size = n;
+    while (done < n) {
+        if (!fits && !window_alloc(&w, size)) {
+            st = slm2_fail(err, SLM2_ENOMEM, "tokenize: no memory for %zu bytes of a piece", size);
+            break;
+        }
+        size_t from = done, k = m, j = 0, end;
+        while (k > 0 && done - from < size / 4) from -= tok->e[out[--k]].n;
+        end = n - from < size ? n : from + size;
+        fits = end > done;
+        if (fits) {
+            size_t c = merge_window(tok, s + from, (uint32_t)(end - from), limit, &w);
+            *work += end - from;
+            fits = from == 0 || common_token(tok, out, &k, m, w.id, &j, c);
+            if (fits) {
+                memcpy(out + k, w.id + j, (c - j) * sizeof *out);
+                m = k + c - j;
+                done = end;
+            }
+        }
+        if (!fits) size = n / 2 < size ? n : 2 * size;
+    }
+    free(w.heap);
     *n_out = m;
-done:
-    free(heap);
-    free(y);
     return st;
 }
 
 slm2_status tok_bpe(const struct slm2_tok *tok, const uint8_t *s, size_t n, int32_t limit, int32_t *out, size_t *n_out, struct slm2_err *err)
 {
-    if (n > SHORT) return merge_long(tok, s, (uint32_t)n, limit, out, n_out, err);
+    uint64_t work = 0;
+    if (n > SHORT) return tok_bpe_long(tok, s, n, limit, TOK_WINDOW, out, n_out, &work, err);
     *n_out = n ? merge_short(tok, s, n, limit, out) : 0;
     return SLM2_OK;
 }

@@ -8,6 +8,7 @@
 
 #define TOK_MAX_ID (1 << 22) /* ids above are refused: no vocabulary is that large, and a file must not make us allocate for one */
 #define TOK_NO_RANK INT32_MAX
+#define TOK_WINDOW 2048 /* bytes of a long piece merged at once */
 #define TOK_MAYBE_BITS 20
 #define TOK_MAYBE (1u << TOK_MAYBE_BITS)
 
@@ -82,6 +83,9 @@ bool tok_alphabet_get(struct slm2_buf *out, const char *s, size_t n); /* appends
 
 /* bpe.c: ids of a piece from its bytes; pairs of rank >= limit do not merge.  out has room for n ids. */
 slm2_status tok_bpe(const struct slm2_tok *tok, const uint8_t *s, size_t n, int32_t limit, int32_t *out, size_t *n_out, struct slm2_err *err);
+/* The same for any n > 0 by windows of `window` bytes, which a merge across their seams makes wider; *work grows by the bytes of all windows. */
+slm2_status tok_bpe_long(const struct slm2_tok *tok, const uint8_t *s, size_t n, int32_t limit, size_t window, int32_t *out, size_t *n_out, uint64_t *work,
+                         struct slm2_err *err);
 /* The merges in order of rank: tok's own, or found from the ranks.  *merge is the caller's to free. */
 slm2_status tok_merges(const struct slm2_tok *tok, struct tok_merge **merge, int32_t *n, struct slm2_err *err);
 #endif
