@@ -67,7 +67,7 @@ BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 ASAN_SLOW  = test_golden test_train test_stages equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
-.PHONY: help all lib tests deps demo test asan check-all layers bench fuzz fuzz-bins clean install
+.PHONY: help all lib tests deps demo test asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -88,7 +88,8 @@ $(BUILD)/obj/%.o: %.c
 	$(Q)$(CC) $(ALL_CFLAGS) $(FILE_FLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
 
 # each instruction set lives in one file and is chosen at run time: everything else stays at the baseline of the processor
-ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null || uname -m)))
+ifneq ($(filter x86_64 amd64,$(MACHINE)),)
 $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
 AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
 $(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = $(AVX512)
@@ -96,6 +97,11 @@ $(BUILD)/obj/src/kernels/kernels_vnni.o: FILE_FLAGS = $(AVX512) -mavx512vnni -ma
 $(BUILD)/obj/src/kernels/kernels_bf16.o: FILE_FLAGS = $(AVX512) -mavx512bf16
 $(BUILD)/obj/src/kernels/peak_avx2.o: FILE_FLAGS = -mavx2 -mfma
 $(BUILD)/obj/src/kernels/peak_avx512.o: FILE_FLAGS = $(AVX512) -mavx512vnni -mavx512bf16
+else ifneq ($(filter aarch64 arm64,$(MACHINE)),)
+$(BUILD)/obj/src/kernels/neon_dotprod.o: FILE_FLAGS = -march=armv8.2-a+dotprod
+$(BUILD)/obj/src/kernels/neon_i8mm.o: FILE_FLAGS = -march=armv8.2-a+dotprod+i8mm
+# gcc 12 fails on a loop of this file with an internal error
+$(BUILD)/obj/tests/test_quant.o: FILE_FLAGS = -fno-tree-loop-vectorize
 endif
 $(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
 # code that reads foreign bytes must not narrow numbers silently
@@ -147,12 +153,13 @@ test: ## every test that a commit needs
 
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
 
-check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, cppcheck, clang-tidy
+check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
 	@CC='$(CC)' tools/deps.sh build test
 	$(SUBMAKE) CC=gcc WERROR=1 all tests fuzz-bins
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
+	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
 	        -j $(JOBS) -Iinclude -Isrc src fuzz && echo "cppcheck: clean"; \
@@ -160,6 +167,22 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	@if command -v clang-tidy >/dev/null; then \
 	    clang-tidy --quiet $(LIB_SRC) $(CLI_SRC) -- -std=gnu17 -Iinclude -Isrc -I. $(PKG_CFLAGS) && echo "clang-tidy: clean"; \
 	else echo "clang-tidy: skipped, not installed"; fi
+
+# Built by Debian's cross compiler against unpacked arm64 packages, run by qemu as processors without integer dot products, with them, and
+# with integer matrix products too: each finds its own kernels.
+NEON         = build-neon
+NEON_ROOT    = $(abspath $(NEON))/sysroot
+NEON_LIB     = $(NEON_ROOT)/usr/lib/aarch64-linux-gnu
+NEON_MAKE    = PKG_CONFIG_SYSROOT_DIR=$(NEON_ROOT) PKG_CONFIG_LIBDIR=$(NEON_LIB)/pkgconfig $(SUBMAKE) MODE=release BUILD=$(NEON) \
+               CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS='$(MODE_release) -isystem $(NEON_ROOT)/usr/include' \
+               LDFLAGS='-L$(NEON_LIB) -Wl,-rpath-link,$(NEON_LIB):$(NEON_ROOT)/lib/aarch64-linux-gnu'
+NEON_TESTS   = $(filter check_kernels check_products check_ops test_quant,$(notdir $(TESTS)))
+NEON_CPUS    = cortex-a53 neoverse-n1 max
+check-neon: ## the kernels of 64-bit Arm, cross-built and run by qemu-user
+	@CC='$(CC)' tools/deps.sh neon
+	@tools/arm64_sysroot.sh $(NEON_ROOT)
+	@$(NEON_MAKE) $(NEON)/slm2 $(NEON_TESTS:%=$(NEON)/tests/%)
+	@tools/check_neon.sh $(NEON) "$(NEON_CPUS)" "$(NEON_TESTS)"
 
 layers: ## prints every #include that points up
 	@tools/layers.sh
@@ -174,7 +197,7 @@ fuzz: ## fuzz targets for libFuzzer in build-fuzz/fuzz/ (clang)
 fuzz-bins: $(FUZZ)
 
 clean: ## remove every build folder
-	rm -rf build build-debug build-asan build-cov build-clang build-fuzz
+	rm -rf build build-debug build-asan build-cov build-clang build-fuzz build-neon
 
 install: all ## slm2, libslm2.a, slm2.h, configs and bundled text under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/share/slm2

@@ -14,7 +14,7 @@
 #define EPS 5.9604645e-8 /* 2^-24: half a unit of the last place of 1 in F32 */
 
 enum fill { REAL, WHOLE }; /* uniform in [-1, 1), or whole numbers from -2 to 2 */
-enum { MAX_PIECES = 64, GAP = 3, MAX_TRIES = 9 };
+enum { MAX_PIECES = 64, GAP = 3, MAX_TRIES = 12 };
 
 /* ---- inputs and outputs of a case ----------------------------------------------------------------------------------- */
 struct bench {
@@ -133,11 +133,11 @@ static int n_cpu; /* three thread counts for each instruction set, in this order
 static int open_backends(void **state)
 {
     (void)state;
-    static const char *const isa[] = {"scalar", "avx2", "avx512"};
+    static const char *const isa[] = {"scalar", "avx2", "avx512", "neon"};
     struct slm2_err err;
     struct slm2_ctx_opts o = {.backend = "ref", .n_threads = 1};
     if (slm2_ctx_init(&ref_ctx, &o, &err)) return -1;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 4; k++) {
         for (int t = 1; t <= 3; t++) {
             o = (struct slm2_ctx_opts){.isa = isa[k], .n_threads = t};
             slm2_status st = slm2_ctx_init(&cpu_ctx[n_cpu], &o, &err);

@@ -1,6 +1,6 @@
 #!/bin/bash
-# deps.sh - looks for the Debian packages that building (build) and testing (test) need and installs those that are missing.
-# Says what it installs; needs no root when everything is there.  usage: tools/deps.sh build [test]
+# deps.sh - looks for the Debian packages that building (build), testing (test) and testing for 64-bit Arm (neon) need and installs those that
+# are missing.  Says what it installs; needs no root when everything is there.  usage: tools/deps.sh build [test] [neon]
 set -euo pipefail
 
 missing=()
@@ -34,7 +34,14 @@ for part in "${@:-build}"; do
         have_command node || optional+=(nodejs)
         have_command npm || optional+=(npm)
         ;;
-    *) echo "deps.sh: unknown part \"$part\", want build or test" >&2; exit 2 ;;
+    neon) # only for make check-neon
+        need_command make make
+        need_command pkg-config pkg-config
+        need_command aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+        [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
+        need_command qemu-aarch64 qemu-user
+        ;;
+    *) echo "deps.sh: unknown part \"$part\", want build, test or neon" >&2; exit 2 ;;
     esac
 done
 
