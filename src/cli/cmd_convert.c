@@ -13,7 +13,7 @@ struct opts {
     bool json;
 };
 static const struct slm2_opt table[] = {
-    {.name = "dtype", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, dtype), .def = "keep", .help = "type of the matrices: keep, F32, F16, BF16; Q8_0, Q4_0 in .gguf files"},
+    {.name = "dtype", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, dtype), .def = "keep", .help = "type of the matrices: keep, F32, F16, BF16; Q8_0, Q4_0, Q4_1 in .gguf files"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of a GGUF file; default: from the source"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "vocabulary to put in; default: the source's own, else Arcade100k when the model has rows for it"},
     {.name = "chat_template", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, chat_template), .help = "zephyr, chatml or a file of Jinja text; default: the source's own"},

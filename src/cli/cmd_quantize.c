@@ -1,4 +1,4 @@
-/* cmd_quantize.c - `slm2 quantize`: Q8_0 and Q4_0 weights, what that changes in the numbers and in the perplexity of a text. */
+/* cmd_quantize.c - `slm2 quantize`: Q8_0, Q4_0 and Q4_1 weights, what that changes in the numbers and in the perplexity of a text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ struct opts {
     bool json;
 };
 static const struct slm2_opt table[] = {
-    {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, F16, BF16 or F32", .alias = 'q'},
+    {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32", .alias = 'q'},
     {.name = "embed_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, embed_type), .help = "of the embedding; default: like --type"},
     {.name = "head_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, head_type), .help = "of the output layer; default: like --type"},
     {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text or JSONL {\"text\"}: perplexity before and after"},

@@ -11,8 +11,8 @@
 slm2_status slm2_cli_weight_type(enum slm2_dtype *t, const char *name, const char *option, struct slm2_err *err)
 {
     int d = *name && strcmp(name, "keep") ? slm2_dtype_from_name(name) : (int)SLM2_KEEP;
-    if (d != (int)SLM2_KEEP && (d < 0 || !slm2_quant_supported((enum slm2_dtype)d)))
-        return slm2_fail(err, SLM2_EUSAGE, "--%s %s: want F32, F16, BF16, Q8_0 or Q4_0", option, name);
+    if (d != (int)SLM2_KEEP && (d < 0 || !slm2_quant_readable((enum slm2_dtype)d)))
+        return slm2_fail(err, SLM2_EUSAGE, "--%s %s: want F32, F16, BF16, Q8_0, Q4_0 or Q4_1", option, name);
     *t = (enum slm2_dtype)d;
     return SLM2_OK;
 }

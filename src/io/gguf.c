@@ -19,9 +19,8 @@ static const struct { const char *name; size_t bytes; } types[SLM2_GGUF_N_TYPE] 
 
 /* ggml types that this program lists without computing with them: name, elements and bytes of a block */
 static const struct other_type { uint32_t id; const char *name; uint16_t elems, bytes; } other_types[] = {
-    {3, "Q4_1", 32, 20},     {6, "Q5_0", 32, 22},    {7, "Q5_1", 32, 24},     {9, "Q8_1", 32, 36},     {10, "Q2_K", 256, 84},  {11, "Q3_K", 256, 110},
-    {12, "Q4_K", 256, 144},  {13, "Q5_K", 256, 176}, {14, "Q6_K", 256, 210},  {15, "Q8_K", 256, 292},  {16, "IQ2_XXS", 256, 66}, {17, "IQ2_XS", 256, 74},
-    {18, "IQ3_XXS", 256, 98}, {19, "IQ1_S", 256, 50}, {20, "IQ4_NL", 32, 18},  {21, "IQ3_S", 256, 110}, {22, "IQ2_S", 256, 82}, {23, "IQ4_XS", 256, 136},
+    {6, "Q5_0", 32, 22},     {7, "Q5_1", 32, 24},    {9, "Q8_1", 32, 36},     {10, "Q2_K", 256, 84},   {11, "Q3_K", 256, 110}, {15, "Q8_K", 256, 292},
+    {16, "IQ2_XXS", 256, 66}, {17, "IQ2_XS", 256, 74}, {18, "IQ3_XXS", 256, 98}, {19, "IQ1_S", 256, 50}, {20, "IQ4_NL", 32, 18},  {21, "IQ3_S", 256, 110}, {22, "IQ2_S", 256, 82}, {23, "IQ4_XS", 256, 136},
     {24, "I8", 1, 1},        {25, "I16", 1, 2},      {28, "F64", 1, 8},       {29, "IQ1_M", 256, 56},  {34, "TQ1_0", 256, 54}, {35, "TQ2_0", 256, 66},
 };
 

@@ -25,7 +25,7 @@ slm2_status slm2_tensors_get(const struct slm2_tensors *ts, const char *name, co
     const struct slm2_tensor *t = slm2_tensors_find(ts, name);
     if (!t) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" is missing", what, name);
     if (t->dtype == SLM2_N_DTYPE) {
-        return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, which is not supported; convert it to F32, F16, BF16, Q8_0 or Q4_0", what, name,
+        return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, which is not supported; quantise the model again to Q8_0, Q4_0, Q4_1, Q4_K, Q5_K or Q6_K, or take one in F32, F16 or BF16", what, name,
                          t->type_name);
     }
     *out = t;
@@ -65,7 +65,7 @@ bool slm2_tensor_aligned(const struct slm2_tensor *t)
     size_t need = 1;
     switch (t->dtype) {
     case SLM2_F32: case SLM2_I32: need = 4; break;
-    case SLM2_F16: case SLM2_BF16: case SLM2_Q8_0: case SLM2_Q4_0: need = 2; break;
+    case SLM2_F16: case SLM2_BF16: case SLM2_Q8_0: case SLM2_Q4_0: case SLM2_Q4_1: case SLM2_Q4_K: case SLM2_Q5_K: case SLM2_Q6_K: need = 2; break;
     case SLM2_I64: need = 8; break;
     case SLM2_U8: case SLM2_N_DTYPE: break;
     }

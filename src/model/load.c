@@ -85,8 +85,8 @@ static slm2_status bind_matrix(struct slm2_model *m, struct slm2_param *p, struc
     const struct slm2_tensor *t;
     SLM2_TRY(find(m, p, 0, &t, err));
     if (t->n_dim != 2 || t->dim[0] != p->n_row || t->dim[1] != p->n_col) return shape_error(m, t, p, err);
-    bool usable = t->dtype == SLM2_F32 || t->dtype == SLM2_F16 || t->dtype == SLM2_BF16 || t->dtype == SLM2_Q8_0 || t->dtype == SLM2_Q4_0;
-    if (!usable) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, want F32, F16, BF16, Q8_0 or Q4_0", m->path, t->name, t->type_name);
+    bool usable = t->dtype != SLM2_I32 && t->dtype != SLM2_I64 && t->dtype != SLM2_U8;
+    if (!usable) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, want F32, F16, BF16 or blocks (Q8_0, Q4_K, ...)", m->path, t->name, t->type_name);
     if ((size_t)p->n_col % slm2_dtype_info[t->dtype].block_elems)
         return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\": rows of %d are not whole blocks of %s", m->path, t->name, p->n_col, t->type_name);
     union { const void *in; void *out; } u = {.in = t->data}; /* weights of a mapped model are never written */

@@ -9,6 +9,52 @@
 
 enum { CHUNK = 64 }; /* columns that one pass over the keys sums */
 
+/* bits of a scale (part 0) or minimum (part 1) of group g: struct slm2_block_q4_k */
+static int six_bits(const uint8_t s[12], int g, int part)
+{
+    int upper = s[(g & 3) + 4 * part] >> 6, nibble = part ? s[8 + (g & 3)] >> 4 : s[8 + (g & 3)] & 15;
+    return g < 4 ? s[g + 4 * part] & 63 : upper << 4 | nibble;
+}
+
+/* Element `at` of a block; codes are `high` times 16 more than their nibble. */
+static double k_value(uint16_t d, uint16_t dmin, const uint8_t *scales, const uint8_t *nibbles, int high, int at)
+{
+    int g = at / 32, byte = nibbles[g / 2 * 32 + at % 32], q = (g & 1 ? byte >> 4 : byte & 15) + 16 * high;
+    return (double)slm2_f16_to_f32(d) * six_bits(scales, g, 0) * q - (double)slm2_f16_to_f32(dmin) * six_bits(scales, g, 1);
+}
+
+static double get_block(const struct slm2_mat *m, size_t i)
+{
+    size_t block = i / slm2_dtype_info[m->dtype].block_elems;
+    int at = (int)(i % slm2_dtype_info[m->dtype].block_elems);
+    if (m->dtype == SLM2_Q8_0) {
+        const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)m->data + block;
+        return (double)slm2_f16_to_f32(b->d) * b->q[at];
+    }
+    if (m->dtype == SLM2_Q4_0) {
+        const struct slm2_block_q4_0 *b = (const struct slm2_block_q4_0 *)m->data + block;
+        int q = at < SLM2_QK / 2 ? b->q[at] & 15 : b->q[at - SLM2_QK / 2] >> 4;
+        return (double)slm2_f16_to_f32(b->d) * (q - 8);
+    }
+    if (m->dtype == SLM2_Q4_1) {
+        const struct slm2_block_q4_1 *b = (const struct slm2_block_q4_1 *)m->data + block;
+        int q = at < SLM2_QK / 2 ? b->q[at] & 15 : b->q[at - SLM2_QK / 2] >> 4;
+        return (double)slm2_f16_to_f32(b->d) * q + (double)slm2_f16_to_f32(b->m);
+    }
+    if (m->dtype == SLM2_Q4_K) {
+        const struct slm2_block_q4_k *b = (const struct slm2_block_q4_k *)m->data + block;
+        return k_value(b->d, b->dmin, b->scales, b->q, 0, at);
+    }
+    if (m->dtype == SLM2_Q5_K) {
+        const struct slm2_block_q5_k *b = (const struct slm2_block_q5_k *)m->data + block;
+        return k_value(b->d, b->dmin, b->scales, b->q, b->high[at % 32] >> at / 32 & 1, at);
+    }
+    const struct slm2_block_q6_k *b = (const struct slm2_block_q6_k *)m->data + block;
+    int half = at / 128, j = at / 32 % 4, l = at % 32, byte = b->low[64 * half + 32 * (j & 1) + l];
+    int q = (j < 2 ? byte & 15 : byte >> 4) | (b->high[32 * half + l] >> 2 * j & 3) << 4;
+    return (double)slm2_f16_to_f32(b->d) * b->scales[at / 16] * (q - 32);
+}
+
 static double get(const struct slm2_mat *m, int row, int col)
 {
     size_t i = (size_t)row * (size_t)m->stride + (size_t)col;
@@ -16,15 +62,7 @@ static double get(const struct slm2_mat *m, int row, int col)
     case SLM2_F32: return (double)((const float *)m->data)[i];
     case SLM2_F16: return (double)slm2_f16_to_f32(((const uint16_t *)m->data)[i]);
     case SLM2_BF16: return (double)slm2_bf16_to_f32(((const uint16_t *)m->data)[i]);
-    case SLM2_Q8_0: {
-        const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)m->data + i / SLM2_QK;
-        return (double)slm2_f16_to_f32(b->d) * b->q[i % SLM2_QK];
-    }
-    case SLM2_Q4_0: {
-        const struct slm2_block_q4_0 *b = (const struct slm2_block_q4_0 *)m->data + i / SLM2_QK;
-        int at = (int)(i % SLM2_QK), q = at < SLM2_QK / 2 ? b->q[at] & 15 : b->q[at - SLM2_QK / 2] >> 4;
-        return (double)slm2_f16_to_f32(b->d) * (q - 8);
-    }
+    case SLM2_Q8_0: case SLM2_Q4_0: case SLM2_Q4_1: case SLM2_Q4_K: case SLM2_Q5_K: case SLM2_Q6_K: return get_block(m, i);
     case SLM2_I32: case SLM2_I64: case SLM2_U8: case SLM2_N_DTYPE: break;
     }
     abort(); /* a plan with an integer activation or weight: a mistake of the caller */

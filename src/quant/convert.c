@@ -65,7 +65,9 @@ static slm2_status check_shape(const struct convert_source *s, const struct slm2
     int64_t rows = two ? t->dim[0] : 1, cols = two ? t->dim[1] : t->dim[0];
     char shape[96];
     slm2_tensor_shape(t, shape);
-    if (!slm2_quant_supported(t->dtype)) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, want floats", s->path, t->name, t->type_name);
+    if (!slm2_quant_readable(t->dtype)) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, want floats", s->path, t->name, t->type_name);
+    if (!p->is_matrix && slm2_dtype_info[t->dtype].block_elems > 1)
+        return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has type %s, want F32, F16 or BF16 for a vector", s->path, t->name, t->type_name);
     if (t->n_dim == (two ? 2 : 1) && rows == n_row && cols == p->n_col) return SLM2_OK;
     if (two) return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has shape %s, the config says [%d, %d]", s->path, t->name, shape, n_row, p->n_col);
     return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has shape %s, the config says [%d]", s->path, t->name, shape, p->n_col);
@@ -274,9 +276,11 @@ static const char *last_part(const char *path, char out[256])
     return out;
 }
 
-static uint32_t file_type(enum slm2_dtype t) /* llama.cpp's numbers of general.file_type */
+static uint32_t file_type(enum slm2_dtype t) /* llama.cpp's numbers of general.file_type; the ones with an M for K types */
 {
-    return t == SLM2_F16 ? 1 : t == SLM2_Q4_0 ? 2 : t == SLM2_Q8_0 ? 7 : t == SLM2_BF16 ? 32 : 0;
+    static const uint8_t number[SLM2_N_DTYPE] = {[SLM2_F16] = 1,   [SLM2_BF16] = 32, [SLM2_Q8_0] = 7,  [SLM2_Q4_0] = 2,
+                                                 [SLM2_Q4_1] = 3, [SLM2_Q4_K] = 15, [SLM2_Q5_K] = 17, [SLM2_Q6_K] = 18};
+    return number[t];
 }
 
 static slm2_status write_gguf(struct conversion *c, const char *path, char note[96], struct slm2_err *err)
@@ -372,7 +376,9 @@ slm2_status slm2_convert(const char *in, const char *out, const struct slm2_conv
     slm2_status st;
     const enum slm2_dtype asked[] = {o.dtype, o.embed_dtype, o.head_dtype};
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
-        if (asked[i] != SLM2_KEEP && !slm2_quant_supported(asked[i])) return slm2_fail(err, SLM2_EUSAGE, "weights cannot be %s", slm2_dtype_info[asked[i]].name);
+        if (asked[i] == SLM2_KEEP || slm2_quant_supported(asked[i])) continue;
+        if (!slm2_quant_readable(asked[i])) return slm2_fail(err, SLM2_EUSAGE, "weights cannot be %s", slm2_dtype_info[asked[i]].name);
+        return slm2_fail(err, SLM2_EUSAGE, "cannot make %s yet, llama.cpp's quantiser can; want F32, F16, BF16, Q8_0, Q4_0 or Q4_1", slm2_dtype_info[asked[i]].name);
     }
     if (same_file(in, out)) return slm2_fail(err, SLM2_EUSAGE, "%s is both source and result; name another result", in);
     if (!slm2_path_exists(in)) return slm2_fail(err, SLM2_EIO, "%s: there is no such folder or file", in);

@@ -1,8 +1,8 @@
 /* convert.h - a model from one form into another: Hugging Face folder to GGUF, back, or the same form in other types.
  *
  * Kept exactly when no type is asked for: every F32, F16 and BF16 number.  GGUF holds vectors (norms, biases) as F32; on the way
- * back a vector returns to the type of the matrices where that loses nothing, and stays F32 where it would.  Asked for Q8_0 or
- * Q4_0, matrices are quantised; a matrix whose rows are not whole blocks of 32 becomes F16.  Quantised matrices become F16 in a
+ * back a vector returns to the type of the matrices where that loses nothing, and stays F32 where it would.  Asked for Q8_0,
+ * Q4_0 or Q4_1, matrices are quantised; a matrix whose rows are not whole blocks of 32 becomes F16.  Quantised matrices become F16 in a
  * Hugging Face folder unless another float type is asked for.
  *
  * The vocabulary of a GGUF file comes from the folder (tokenizer.json, *.tiktoken), or from the file named in the options.  When
@@ -17,7 +17,7 @@
 #define SLM2_KEEP SLM2_N_DTYPE /* as a type: what the source has */
 
 struct slm2_convert_opts {
-    enum slm2_dtype dtype;       /* of matrices; F32, F16, BF16, Q8_0, Q4_0 or SLM2_KEEP */
+    enum slm2_dtype dtype;       /* of matrices; F32, F16, BF16, Q8_0, Q4_0, Q4_1 or SLM2_KEEP */
     enum slm2_dtype embed_dtype; /* of token_embd; SLM2_KEEP: like dtype */
     enum slm2_dtype head_dtype;  /* of output (lm_head); SLM2_KEEP: like dtype */
     const char *name;            /* general.name; NULL: the last part of the source's path */

@@ -5,9 +5,11 @@
 
 #include "base/num.h"
 
+bool slm2_quant_readable(enum slm2_dtype t) { return slm2_quant_supported(t) || t == SLM2_Q4_K || t == SLM2_Q5_K || t == SLM2_Q6_K; }
+
 bool slm2_quant_supported(enum slm2_dtype t)
 {
-    return t == SLM2_F32 || t == SLM2_F16 || t == SLM2_BF16 || t == SLM2_Q8_0 || t == SLM2_Q4_0;
+    return t == SLM2_F32 || t == SLM2_F16 || t == SLM2_BF16 || t == SLM2_Q8_0 || t == SLM2_Q4_0 || t == SLM2_Q4_1;
 }
 
 static void quant_q8_0(const float *x, struct slm2_block_q8_0 *b)
@@ -44,6 +46,27 @@ static void quant_q4_0(const float *x, struct slm2_block_q4_0 *b)
     for (int i = 0; i < SLM2_QK / 2; i++) b->q[i] = (uint8_t)(code_q4_0(x[i] * id) | code_q4_0(x[i + SLM2_QK / 2] * id) << 4);
 }
 
+static float finite_or_0(float x) { return isfinite(x) ? x : 0; }
+
+static uint8_t code_q4_1(float scaled) { return isfinite(scaled) ? (uint8_t)fminf(15, fmaxf(0, scaled + 0.5f)) : 0; }
+
+static void quant_q4_1(const float *x, struct slm2_block_q4_1 *b)
+{
+    float min = INFINITY, max = -INFINITY;
+    for (int i = 0; i < SLM2_QK; i++) {
+        float v = finite_or_0(x[i]);
+        if (v < min) min = v;
+        if (v > max) max = v;
+    }
+    float d = (max - min) / 15, id = d != 0 ? 1 / d : 0;
+    b->d = slm2_f32_to_f16(d);
+    b->m = slm2_f32_to_f16(min);
+    for (int i = 0; i < SLM2_QK / 2; i++) {
+        float low = finite_or_0(x[i]), high = finite_or_0(x[i + SLM2_QK / 2]);
+        b->q[i] = (uint8_t)(code_q4_1((low - min) * id) | code_q4_1((high - min) * id) << 4);
+    }
+}
+
 void slm2_quant_row(enum slm2_dtype t, const float *x, void *out, size_t n)
 {
     uint8_t *o = out;
@@ -66,7 +89,40 @@ void slm2_quant_row(enum slm2_dtype t, const float *x, void *out, size_t n)
             quant_q4_0(x + SLM2_QK * i, &b);
             memcpy(o + sizeof b * i, &b, sizeof b);
         }
+    } else if (t == SLM2_Q4_1) {
+        for (size_t i = 0; i < n / SLM2_QK; i++) {
+            struct slm2_block_q4_1 b;
+            quant_q4_1(x + SLM2_QK * i, &b);
+            memcpy(o + sizeof b * i, &b, sizeof b);
+        }
     }
+}
+
+/* ---- blocks of 256: one element at a time, by its place -------------------------------------------------------------------- */
+/* 6 bits of scale (which = 0) or minimum (1) of group g in the 12 bytes of Q4_K and Q5_K */
+static int six_bits(const uint8_t s[12], int g, int which)
+{
+    if (g < 4) return s[g + 4 * which] & 63;
+    return (which ? s[4 + g] >> 4 : s[4 + g] & 15) + 16 * (s[g - 4 + 4 * which] >> 6);
+}
+
+static float element_q4_k(const struct slm2_block_q4_k *b, int i)
+{
+    int g = i / 32, byte = b->q[32 * (g / 2) + i % 32], q = g % 2 ? byte >> 4 : byte & 15;
+    return slm2_f16_to_f32(b->d) * (float)six_bits(b->scales, g, 0) * (float)q - slm2_f16_to_f32(b->dmin) * (float)six_bits(b->scales, g, 1);
+}
+
+static float element_q5_k(const struct slm2_block_q5_k *b, int i)
+{
+    int g = i / 32, byte = b->q[32 * (g / 2) + i % 32], q = (g % 2 ? byte >> 4 : byte & 15) + 16 * (b->high[i % 32] >> g & 1);
+    return slm2_f16_to_f32(b->d) * (float)six_bits(b->scales, g, 0) * (float)q - slm2_f16_to_f32(b->dmin) * (float)six_bits(b->scales, g, 1);
+}
+
+static float element_q6_k(const struct slm2_block_q6_k *b, int i)
+{
+    int half = i / 128, j = i % 128 / 32, l = i % 32, byte = b->low[64 * half + 32 * (j % 2) + l];
+    int q = (j < 2 ? byte & 15 : byte >> 4) + 16 * (b->high[32 * half + l] >> 2 * j & 3) - 32;
+    return slm2_f16_to_f32(b->d) * b->scales[i / 16] * (float)q;
 }
 
 void slm2_dequant_row(enum slm2_dtype t, const void *in, float *x, size_t n)
@@ -96,6 +152,23 @@ void slm2_dequant_row(enum slm2_dtype t, const void *in, float *x, size_t n)
                 y[j] = d * (float)((b.q[j] & 15) - 8);
                 y[j + SLM2_QK / 2] = d * (float)((b.q[j] >> 4) - 8);
             }
+        }
+    } else if (t == SLM2_Q4_1) {
+        for (size_t i = 0; i < n / SLM2_QK; i++) {
+            struct slm2_block_q4_1 b;
+            memcpy(&b, p + sizeof b * i, sizeof b);
+            float d = slm2_f16_to_f32(b.d), m = slm2_f16_to_f32(b.m), *y = x + SLM2_QK * i;
+            for (int j = 0; j < SLM2_QK / 2; j++) {
+                y[j] = d * (float)(b.q[j] & 15) + m;
+                y[j + SLM2_QK / 2] = d * (float)(b.q[j] >> 4) + m;
+            }
+        }
+    } else if (t == SLM2_Q4_K || t == SLM2_Q5_K || t == SLM2_Q6_K) {
+        for (size_t i = 0; i < n / SLM2_QKK; i++) {
+            union { struct slm2_block_q4_k q4; struct slm2_block_q5_k q5; struct slm2_block_q6_k q6; } b;
+            memcpy(&b, p + slm2_dtype_info[t].block_bytes * i, slm2_dtype_info[t].block_bytes);
+            for (int j = 0; j < SLM2_QKK; j++)
+                x[SLM2_QKK * i + (size_t)j] = t == SLM2_Q4_K ? element_q4_k(&b.q4, j) : t == SLM2_Q5_K ? element_q5_k(&b.q5, j) : element_q6_k(&b.q6, j);
         }
     }
 }

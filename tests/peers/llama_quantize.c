@@ -1,5 +1,5 @@
 /* llama_quantize.c - quantises a GGUF file by llama.cpp's own code: opens the library that node-llama-cpp brings along and calls
- * llama_model_quantize.  usage: llama_quantize LIBRARY_FOLDER IN.gguf OUT.gguf Q8_0|Q4_0 */
+ * llama_model_quantize.  usage: llama_quantize LIBRARY_FOLDER IN.gguf OUT.gguf TYPE */
 #include <dlfcn.h>
 #include <glob.h>
 #include <stdint.h>
@@ -17,6 +17,22 @@ struct params {
 typedef struct params (*default_params_fn)(void);
 typedef uint32_t (*quantize_fn)(const char *in, const char *out, const struct params *p);
 typedef void (*init_fn)(void);
+
+/* llama.h, LLAMA_FTYPE_MOSTLY_*, and the ggml type of the embedding and the output layer, which would become Q6_K in some of them; the types with
+ * an M and Q6_K are left as llama.cpp mixes them. */
+enum { AS_MIXED = -1 };
+static const struct file_type { const char *name; int ftype, all; } file_types[] = {
+    {"Q4_0", 2, 2}, {"Q4_1", 3, 3}, {"Q8_0", 7, 8}, {"Q5_0", 8, 6}, {"Q4_K_M", 15, AS_MIXED}, {"Q5_K_M", 17, AS_MIXED}, {"Q6_K", 18, AS_MIXED},
+};
+enum { N_FILE_TYPE = sizeof file_types / sizeof *file_types };
+
+static const struct file_type *file_type_of(const char *name)
+{
+    for (int i = 0; i < N_FILE_TYPE; i++) {
+        if (!strcmp(name, file_types[i].name)) return &file_types[i];
+    }
+    return NULL;
+}
 
 static void *open_one(const char *folder, const char *pattern)
 {
@@ -42,8 +58,11 @@ int main(int argc, char **argv)
     default_params_fn defaults;
     quantize_fn quantize;
     init_fn init;
-    if (argc != 5 || (strcmp(argv[4], "Q8_0") != 0 && strcmp(argv[4], "Q4_0") != 0)) {
-        fprintf(stderr, "usage: llama_quantize LIBRARY_FOLDER IN.gguf OUT.gguf Q8_0|Q4_0\n");
+    const struct file_type *t = argc == 5 ? file_type_of(argv[4]) : NULL;
+    if (!t) {
+        fprintf(stderr, "usage: llama_quantize LIBRARY_FOLDER IN.gguf OUT.gguf TYPE, which is one of");
+        for (int i = 0; i < N_FILE_TYPE; i++) fprintf(stderr, " %s", file_types[i].name);
+        fprintf(stderr, "\n");
         return 2;
     }
     void *lib = open_one(argv[1], "libllama.*so");
@@ -57,14 +76,13 @@ int main(int argc, char **argv)
         return 3;
     }
     init();
-    int q8 = strcmp(argv[4], "Q8_0") == 0;
     struct params p = defaults();
     if (p.nthread != 0 || p.output_tensor_type != p.token_embedding_type) { /* both are "as the file type says" */
         fprintf(stderr, "llama_model_quantize_params has another layout here\n");
         return 3;
     }
     p.nthread = 2;
-    p.ftype = q8 ? 7 : 2;                                         /* LLAMA_FTYPE_MOSTLY_Q8_0, _Q4_0 */
-    p.output_tensor_type = p.token_embedding_type = q8 ? 8 : 2; /* GGML_TYPE_Q8_0, _Q4_0: else the output layer becomes Q6_K */
+    p.ftype = t->ftype;
+    if (t->all != AS_MIXED) p.output_tensor_type = p.token_embedding_type = t->all;
     return quantize(argv[2], argv[3], &p) == 0 ? 0 : 1;
 }
