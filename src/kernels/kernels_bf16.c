@@ -129,18 +129,27 @@ INLINE void transpose(__m512i t[LANES])
     }
 }
 
-/* Block b of rows [0, n_out) of w, transposed; missing rows and elements are zeros. */
-INLINE void load_block(__m512i t[LANES], const uint8_t *w, size_t row_bytes, size_t n_out, size_t b, size_t n)
+/* Elements [0, left) of 16 rows, at most a block, transposed. */
+INLINE void load_block(__m512i t[LANES], const uint8_t *w, size_t row_bytes, size_t left)
 {
-    const uint8_t *at = w + b * BLOCK * sizeof(uint16_t);
-    size_t left = n - b * BLOCK;
-    if (n_out >= LANES && left >= BLOCK) {
-        UNROLL for (size_t i = 0; i < LANES; i++) t[i] = _mm512_loadu_si512(at + i * row_bytes);
-    } else {
-        UNROLL for (size_t i = 0; i < LANES; i++) {
-            t[i] = i < n_out ? _mm512_maskz_loadu_epi16(first32(left), at + i * row_bytes) : _mm512_setzero_si512();
+    if (left >= BLOCK) {
+        UNROLL for (int i = 0; i < LANES; i += 4) { /* four bases and three strides: what the registers hold */
+            const uint8_t *at = w + (size_t)i * row_bytes;
+            t[i] = _mm512_loadu_si512(at);
+            t[i + 1] = _mm512_loadu_si512(at + row_bytes);
+            t[i + 2] = _mm512_loadu_si512(at + 2 * row_bytes);
+            t[i + 3] = _mm512_loadu_si512(at + 3 * row_bytes);
         }
+    } else {
+        UNROLL for (int i = 0; i < LANES; i++) t[i] = _mm512_maskz_loadu_epi16(first32(left), w + (size_t)i * row_bytes);
     }
+    transpose(t);
+}
+
+/* The same for n_row < 16 rows; the others are zeros. */
+static __attribute__((noinline)) void load_part(__m512i t[LANES], const uint8_t *w, size_t row_bytes, size_t n_row, size_t left)
+{
+    for (size_t i = 0; i < LANES; i++) t[i] = i < n_row ? _mm512_maskz_loadu_epi16(first32(left), w + i * row_bytes) : _mm512_setzero_si512();
     transpose(t);
 }
 
@@ -156,7 +165,9 @@ static void w_pack(void *panel, const void *w, size_t row_bytes, size_t n_out, s
         for (size_t b = 0; b < n_block; b++) {
             for (size_t v = 0; v < nv; v++) {
                 __m512i t[LANES];
-                load_block(t, rows + v * LANES * row_bytes, row_bytes, n_out - o - v * LANES, b, n);
+                const uint8_t *at = rows + v * LANES * row_bytes + b * BLOCK * sizeof(uint16_t);
+                if (n_out - o - v * LANES >= LANES) load_block(t, at, row_bytes, n - b * BLOCK);
+                else load_part(t, at, row_bytes, n_out - o - v * LANES, n - b * BLOCK);
                 UNROLL for (size_t p = 0; p < PAIRS; p++) _mm512_store_si512(to + p * nv + v, t[p]);
             }
             to += PAIRS * nv;
@@ -223,62 +234,68 @@ static void mul(float *y, size_t ldy, const void *x, size_t n_row, size_t r0, si
 
 /* ---- few rows ----------------------------------------------------------------------------------------------------- */
 
-/* n_row rows x `sets` sets of 16 outputs; the lines of the outputs behind them are asked for in the order of memory, as many as are read here. */
-INLINE void few_sets(float *y, size_t ldy, const uint32_t *x, const uint8_t *w, size_t row_bytes, size_t n_out, size_t n, const int n_row,
-                     const int sets)
+/* One block of 16 outputs for n_row rows of x. */
+INLINE void few_block(__m512 *sum, const uint32_t *x, __m512i t[LANES], const int n_row)
 {
-    __m512 sum[SLM2_FEW][2];
-    const char *next = (const char *)w + (size_t)sets * LANES * row_bytes;
-    UNROLL for (int r = 0; r < n_row; r++) {
-        UNROLL for (int s = 0; s < sets; s++) sum[r][s] = _mm512_setzero_ps();
-    }
-    for (size_t b = 0; b < div_up(n, BLOCK); b++, x += n_row * PAIRS) {
-        UNROLL for (int s = 0; s < sets; s++) {
-            __m512i t[LANES];
-            UNROLL for (int i = 0; i < LANES; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-            load_block(t, w + (size_t)s * LANES * row_bytes, row_bytes, n_out - (size_t)s * LANES, b, n);
-            UNROLL for (int p = 0; p < PAIRS; p++) {
-                UNROLL for (int r = 0; r < n_row; r++) sum[r][s] = dot_pairs(sum[r][s], broadcast(x + r * PAIRS + p), t[p]);
-            }
-        }
-    }
-    UNROLL for (int r = 0; r < n_row; r++) {
-        UNROLL for (int s = 0; s < sets; s++) {
-            _mm512_mask_storeu_ps(y + (size_t)r * ldy + s * LANES, first16(n_out - (size_t)s * LANES), sum[r][s]);
-        }
+    UNROLL for (int p = 0; p < PAIRS; p++) {
+        UNROLL for (int r = 0; r < n_row; r++) sum[r] = dot_pairs(sum[r], broadcast(x + r * PAIRS + p), t[p]);
     }
 }
 
-#define FEW_CASE(nr)                                                                                                       \
-    case nr:                                                                                                               \
-        for (; n_out - o > LANES && nr <= 4; o += slm2_min_size(GROUP, n_out - o))                                         \
-            few_sets(y + o, ldy, x, (const uint8_t *)w + o * row_bytes, row_bytes, n_out - o, n, nr, nr <= 4 ? 2 : 1);     \
-        for (; o < n_out; o += slm2_min_size(LANES, n_out - o))                                                            \
-            few_sets(y + o, ldy, x, (const uint8_t *)w + o * row_bytes, row_bytes, n_out - o, n, nr, 1);                   \
-        break
-
-static void few(float *y, size_t ldy, const void *xs, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n)
+/* n_row rows x `sets` whole sets of 16 outputs; the lines of the outputs behind them are asked for in the order of memory, as many as are read
+ * here: then they come as one stream, although the rows that are read side by side are far apart. */
+INLINE void few_sets(float *y, size_t ldy, const uint32_t *x, const uint8_t *w, size_t row_bytes, size_t n, const int n_row, const int sets)
 {
-    const uint32_t *x = xs;
-    size_t o = 0;
-    switch (n_row) {
-        FEW_CASE(1);
-        FEW_CASE(2);
-        FEW_CASE(3);
-        FEW_CASE(4);
-        FEW_CASE(5);
-        FEW_CASE(6);
-        FEW_CASE(7);
-        FEW_CASE(8);
-        FEW_CASE(9);
-        FEW_CASE(10);
-        FEW_CASE(11);
-        FEW_CASE(12);
-        FEW_CASE(13);
-        FEW_CASE(14);
-        FEW_CASE(15);
-        FEW_CASE(16);
+    __m512 sum[2][SLM2_FEW];
+    const char *next = (const char *)w + (size_t)sets * LANES * row_bytes;
+    UNROLL for (int s = 0; s < sets; s++) {
+        UNROLL for (int r = 0; r < n_row; r++) sum[s][r] = _mm512_setzero_ps();
     }
+    for (size_t left = n; left > 0; left -= slm2_min_size(BLOCK, left), x += n_row * PAIRS, w += BLOCK * sizeof(uint16_t)) {
+        UNROLL for (int s = 0; s < sets; s++) {
+            __m512i t[LANES];
+            UNROLL for (int i = 0; i < LANES; i++, next += 64) _mm_prefetch(next, _MM_HINT_T0);
+            load_block(t, w + (size_t)s * LANES * row_bytes, row_bytes, left);
+            few_block(sum[s], x, t, n_row);
+        }
+    }
+    UNROLL for (int s = 0; s < sets; s++) {
+        UNROLL for (int r = 0; r < n_row; r++) _mm512_storeu_ps(y + (size_t)r * ldy + s * LANES, sum[s][r]);
+    }
+}
+
+/* Fewer than 16 outputs. */
+static void few_part(float *y, size_t ldy, const uint32_t *x, size_t n_row, const uint8_t *w, size_t row_bytes, size_t n_out, size_t n)
+{
+    for (size_t r = 0; r < n_row; r++) {
+        __m512 sum = _mm512_setzero_ps();
+        for (size_t i = 0; i < n; i += BLOCK) {
+            __m512i t[LANES];
+            load_part(t, w + i * sizeof(uint16_t), row_bytes, n_out, n - i);
+            few_block(&sum, x + i / BLOCK * n_row * PAIRS + r * PAIRS, t, 1);
+        }
+        _mm512_mask_storeu_ps(y + r * ldy, first16(n_out), sum);
+    }
+}
+
+/* Two sets at a time for few rows, so that one chain does not wait for itself. */
+#define FEW(nr)                                                                                                            \
+    static void few_##nr(float *y, size_t ldy, const uint32_t *x, const uint8_t *w, size_t row_bytes, size_t n_set, size_t n) \
+    {                                                                                                                      \
+        for (; nr <= 4 && n_set >= 2; n_set -= 2, y += GROUP, w += GROUP * row_bytes)                                      \
+            few_sets(y, ldy, x, w, row_bytes, n, nr, 2);                                                                   \
+        for (; n_set > 0; n_set--, y += LANES, w += LANES * row_bytes) few_sets(y, ldy, x, w, row_bytes, n, nr, 1);        \
+    }
+FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8) FEW(9) FEW(10) FEW(11) FEW(12) FEW(13) FEW(14) FEW(15) FEW(16)
+
+static void few(float *y, size_t ldy, const void *x, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n)
+{
+    static void (*const rows[SLM2_FEW])(float *, size_t, const uint32_t *, const uint8_t *, size_t, size_t, size_t) = {
+        few_1, few_2, few_3, few_4, few_5, few_6, few_7, few_8, few_9, few_10, few_11, few_12, few_13, few_14, few_15, few_16};
+    size_t n_set = n_out / LANES, rest = n_out % LANES;
+    if (n_row == 0) return;
+    rows[n_row - 1](y, ldy, x, w, row_bytes, n_set, n);
+    if (rest) few_part(y + n_set * LANES, ldy, x, n_row, (const uint8_t *)w + n_set * LANES * row_bytes, row_bytes, rest, n);
 }
 
 /* ---- matrices as gradients need them ------------------------------------------------------------------------------- */
@@ -303,24 +320,31 @@ static void pack_b(__m512i *to, const uint16_t *b, size_t ldb, size_t n, size_t 
     }
 }
 
-/* MR rows of A whose pairs lie together: [block][row][16 pairs]; rows from m on repeat the last. */
+/* m rows of A whose pairs lie together, in tiles of MR: [block][row][16 pairs]; a tile's missing rows repeat the last. */
 static void pack_a_rows(uint32_t *to, const uint16_t *a, size_t a_m, size_t m, size_t k)
 {
-    for (size_t l = 0; l < k; l += BLOCK) {
-        __mmask32 mask = first32(k - l);
-        for (size_t i = 0; i < MR; i++, to += PAIRS)
-            _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(mask, a + slm2_min_size(i, m - 1) * a_m + l));
+    for (size_t i0 = 0; i0 < m; i0 += MR) {
+        for (size_t l = 0; l < k; l += BLOCK) {
+            __mmask32 mask = first32(k - l);
+            for (size_t i = i0; i < i0 + MR; i++, to += PAIRS)
+                _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(mask, a + slm2_min_size(i, m - 1) * a_m + l));
+        }
     }
 }
 
-/* MR rows of A that runs along its rows: [pair][row]; rows from m on are zeros that are never stored. */
+/* m columns of A, which runs along them, in tiles of MR: [pair][row]; a tile's missing rows are zeros that are never stored.  All tiles of a pair at
+ * once: rows of A may be pages apart, so their lines do not stay in a cache for the next tile. */
 static void pack_a_columns(uint32_t *to, const uint16_t *a, size_t a_k, size_t m, size_t k)
 {
-    const __mmask16 mask = first16(slm2_min_size(m, MR));
+    size_t a_tile = div_up(k, 2) * MR;
     for (size_t l = 0; l < k; l += 2, to += MR) {
-        __m512i e = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, a + l * a_k));
-        __m512i d = l + 1 < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, a + (l + 1) * a_k)) : _mm512_setzero_si512();
-        _mm512_mask_storeu_epi32(to, first16(MR), _mm512_or_si512(e, _mm512_slli_epi32(d, 16)));
+        for (size_t i = 0; i < m; i += MR) {
+            const uint16_t *at = a + l * a_k + i;
+            __mmask16 mask = first16(slm2_min_size(m - i, MR));
+            __m512i e = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at));
+            __m512i d = l + 1 < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at + a_k)) : _mm512_setzero_si512();
+            _mm512_mask_storeu_epi32(to + i / MR * a_tile, first16(MR), _mm512_or_si512(e, _mm512_slli_epi32(d, 16)));
+        }
     }
 }
 
@@ -360,12 +384,9 @@ static void gemm_nn_bf16(float *c, size_t ldc, const uint16_t *a, size_t a_m, si
             size_t kt = slm2_min_size(KC, k - l);
             pack_b(bp, b + l * ldb + j, ldb, nt, kt);
             for (size_t i = 0; i < m; i += MC) {
-                size_t mt = slm2_min_size(MC, m - i), a_tile = (columns ? div_up(kt, 2) : div_up(kt, BLOCK) * PAIRS) * MR;
-                const uint16_t *at = a + i * a_m + l * a_k;
-                for (size_t r = 0; r < mt; r += MR) {
-                    if (columns) pack_a_columns(ap + r / MR * a_tile, at + r * a_m, a_k, mt - r, kt);
-                    else pack_a_rows(ap + r / MR * a_tile, at + r * a_m, a_m, mt - r, kt);
-                }
+                size_t mt = slm2_min_size(MC, m - i);
+                if (columns) pack_a_columns(ap, a + i + l * a_k, a_k, mt, kt);
+                else pack_a_rows(ap, a + i * a_m + l, a_m, mt, kt);
                 nn_block(c + i * ldc + j, ldc, ap, columns, bp, mt, nt, kt, l == 0 && !accumulate);
             }
         }
