@@ -340,6 +340,40 @@ static void test_windows_far(void **state)
     slm2_buf_free(&file);
 }
 
+/* A long text in parts on threads gives the ids of one call, wherever line breaks, spaces, marks and special tokens stand. */
+static void test_threads(void **state)
+{
+    enum { N = 2000000 };
+    static const char *const unit[] = {"\n", "\n", "word", " word", " ", "  ", "\t", "\r\n", "'s", "9", "!", "\xc3\xa9", "e\xcc\x81", "\xcc\x81", "\xc2\xa0", "\xff", "<|im_start|>", "</"};
+    char *text = malloc(N + 16);
+    size_t n = 0;
+    (void)state;
+    assert_non_null(text);
+    for (size_t i = 0; n < N; i++) {
+        const char *u = unit[slm2_rng_below(3, SLM2_RNG_TEST, i, 0, sizeof unit / sizeof *unit)];
+        memcpy(text + n, u, strlen(u));
+        n += strlen(u);
+    }
+    for (int flags = 0; flags < 4; flags++) {
+        struct slm2_ids whole = encode(arcade, text, n, flags), parts = {0}, cut = {0};
+        struct slm2_err err;
+        assert_ok(slm2_tok_encode_threads(arcade, text, n, flags, 3, &parts, &err), &err);
+        assert_same_ids(&parts, &whole);
+        size_t n_cut = 0;
+        for (size_t i = 0; i < n; n_cut++) { /* every cut there is */
+            size_t end = slm2_tok_cut(arcade, text, n, i + 1);
+            assert_ok(slm2_tok_encode(arcade, text + i, end - i, flags, &cut, &err), &err);
+            i = end;
+        }
+        assert_true(n_cut > n / 100);
+        assert_same_ids(&cut, &whole);
+        slm2_ids_free(&whole);
+        slm2_ids_free(&parts);
+        slm2_ids_free(&cut);
+    }
+    free(text);
+}
+
 /* ---- files -------------------------------------------------------------------------------------------------------- */
 /* every text of the golden file gives the same ids */
 static void assert_same_tokenizer(const struct slm2_tok *a, const struct slm2_tok *b)
@@ -706,15 +740,15 @@ static void test_chat_other(void **state)
     }
     struct slm2_tok_bench r;
     static const char text[] = "A few words, e\xcc\x81t\xc3\xa9.\n";
-    assert_ok(slm2_tok_bench(arcade, text, sizeof text - 1, 2, &r, &err), &err);
-    assert_true(r.mb_per_s > 0 && r.tokens > 4 && r.open_s > 0);
+    assert_ok(slm2_tok_bench(arcade, text, sizeof text - 1, 2, 3, &r, &err), &err);
+    assert_true(r.mb_per_s > 0 && r.threads_mb_per_s > 0 && r.per_thread_mb_per_s > 0 && r.n_threads == 3 && r.tokens > 4 && r.open_s > 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
-        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
+        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_threads), cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
         cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
         cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),
     };

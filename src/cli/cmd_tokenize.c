@@ -10,7 +10,7 @@
 
 #define MAX_TEXT ((size_t)1 << 29) /* bytes of one text: the tokenizer's own limit */
 
-struct tokenize_opts { char *vocab, *jsonl, *text; bool nfc, special, count, json; };
+struct tokenize_opts { char *vocab, *jsonl, *text; bool nfc, special, count, json; int threads; };
 
 static const struct slm2_opt tokenize_table[] = {
     {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, vocab), .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
@@ -20,11 +20,13 @@ static const struct slm2_opt tokenize_table[] = {
     {.name = "special", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, special), .help = "special strings become their ids; without it they are ordinary text"},
     {.name = "count", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, count), .help = "print the number of tokens only"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, json), .help = "print {\"ids\": [...]} or {\"tokens\", \"bytes\"}"},
+    SLM2_CLI_THREADS(struct tokenize_opts),
     {.name = NULL}};
 
 static const struct slm2_cli_doc tokenize_doc = {
-    .usage = "tokenize [FILE] [--text TEXT] [--jsonl FILE]",
-    .about = "Prints the token ids of a file, of --text, or of standard input.",
+    .usage = "tokenize [FILE] [--text TEXT] [--jsonl FILE] [-t 2]",
+    .about = "Prints the token ids of a file, of --text, or of standard input. Lines and long texts are shared among threads; what is\n"
+             "printed does not depend on them.",
     .examples = "slm2 tokenize --text \"Hello, world\"\nslm2 tokenize --count book.txt",
 };
 
@@ -106,42 +108,142 @@ static void line_close(struct line_in *in)
     free(in->own);
 }
 
-static int tokenize_lines(const struct slm2_tok *tok, const struct tokenize_opts *o)
+/* ---- many lines on many threads --------------------------------------------------------------------------------------
+ * Lines are read into a block; groups of them are encoded at the same time, each into its own output; the outputs are written in
+ * order.  Where a line is bad, what stands before it is written all the same, so the bytes do not depend on the threads. */
+enum { GROUP_BYTES = 1 << 17, GROUP_LINES = 4096, GROUPS_PER_THREAD = 8 };
+
+struct line { size_t at, n; uint64_t number; };
+struct group {
+    size_t first, end; /* lines */
+    struct slm2_buf out;
+    struct slm2_ids ids;
+    size_t n_tokens;
+    slm2_status st;
+    struct slm2_err err;
+};
+struct block {
+    struct slm2_buf text; /* the lines, one behind the other */
+    struct line *line;    /* [n_group * GROUP_LINES] */
+    size_t n_line;
+    struct group *group;  /* [max_group] */
+    size_t n_group, max_group;
+    bool ended;
+};
+
+static slm2_status block_init(struct block *b, int n_threads, struct slm2_err *err)
 {
-    struct line_in in;
-    struct slm2_err err = {0};
-    struct slm2_ids ids = {0};
-    struct slm2_buf out = {0};
-    const char *line = "";
+    *b = (struct block){.max_group = (size_t)n_threads * GROUPS_PER_THREAD};
+    b->group = calloc(b->max_group, sizeof *b->group);
+    b->line = malloc(b->max_group * GROUP_LINES * sizeof *b->line);
+    return b->group && b->line ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "tokenize: no memory for the lines of %d threads; use fewer", n_threads);
+}
+
+static void block_free(struct block *b)
+{
+    for (size_t i = 0; b->group && i < b->max_group; i++) {
+        slm2_buf_free(&b->group[i].out);
+        slm2_ids_free(&b->group[i].ids);
+    }
+    free(b->group);
+    free(b->line);
+    slm2_buf_free(&b->text);
+}
+
+/* Lines until every group has its share or the input ends; on failure the lines before stay. */
+static slm2_status block_read(struct block *b, struct line_in *in, struct slm2_err *err)
+{
+    slm2_status st = SLM2_OK;
+    size_t bytes = 0; /* of the group */
+    slm2_buf_clear(&b->text);
+    b->n_line = b->n_group = 0;
+    struct group *g = NULL;
+    while (g == NULL || b->n_group < b->max_group || (bytes < GROUP_BYTES && g->end - g->first < GROUP_LINES)) {
+        const char *line;
+        size_t n;
+        st = line_next(in, &line, &n, err);
+        b->ended = st != SLM2_OK || !line;
+        if (b->ended) break;
+        if (!g || bytes >= GROUP_BYTES || g->end - g->first == GROUP_LINES) {
+            g = &b->group[b->n_group++];
+            g->first = g->end = b->n_line;
+            bytes = 0;
+        }
+        b->line[b->n_line++] = (struct line){b->text.n, n, in->number};
+        g->end++;
+        bytes += n;
+        slm2_buf_put(&b->text, line, n);
+        if ((st = slm2_buf_check(&b->text, err)) != SLM2_OK) break;
+    }
+    return st;
+}
+
+static slm2_status encode_group(const struct slm2_tok *tok, const struct tokenize_opts *o, const struct block *b, const char *name, struct group *g)
+{
     char where[1100];
-    size_t n = 0, total = 0;
-    slm2_status st = line_open(&in, o->jsonl, &err);
-    while (st == SLM2_OK) {
+    slm2_status st = SLM2_OK;
+    g->n_tokens = 0;
+    slm2_buf_clear(&g->out);
+    for (size_t i = g->first; i < g->end && st == SLM2_OK; i++) {
+        const struct line *l = &b->line[i];
         json_t *j = NULL;
-        st = line_next(&in, &line, &n, &err);
-        if (st != SLM2_OK || !line) break;
-        snprintf(where, sizeof where, "%.1000s:%llu", in.name, (unsigned long long)in.number);
-        ids.n = 0;
-        st = slm2_json_parse(&j, line, n, where, &err);
-        if (st == SLM2_OK) st = encode_line(tok, o, j, where, &ids, &err);
+        snprintf(where, sizeof where, "%.1000s:%llu", name, (unsigned long long)l->number);
+        g->ids.n = 0;
+        st = slm2_json_parse(&j, b->text.v ? b->text.v + l->at : "", l->n, where, &g->err);
+        if (st == SLM2_OK) st = encode_line(tok, o, j, where, &g->ids, &g->err);
         json_decref(j);
         if (st != SLM2_OK) break;
-        total += ids.n;
+        g->n_tokens += g->ids.n;
         if (o->count) continue;
-        slm2_buf_puts(&out, "{\"ids\":[");
-        put_ids(&out, &ids, ",");
-        slm2_buf_puts(&out, "]}\n");
-        if (out.n > 1 << 16 && !flush_out(&out)) st = slm2_fail_errno(&err, "standard output");
+        slm2_buf_puts(&g->out, "{\"ids\":[");
+        put_ids(&g->out, &g->ids, ",");
+        slm2_buf_puts(&g->out, "]}\n");
+        st = slm2_buf_check(&g->out, &g->err);
     }
-    if (st == SLM2_OK && o->count) slm2_buf_printf(&out, o->json ? "{\"tokens\":%zu}\n" : "%zu\n", total);
-    if ((!flush_out(&out) || fflush(stdout)) && st == SLM2_OK) st = slm2_fail_errno(&err, "standard output");
+    return st;
+}
+
+/* The outputs in order, up to and with the part of the first group that failed. */
+static slm2_status block_write(struct block *b, size_t *total, struct slm2_err *err)
+{
+    for (size_t i = 0; i < b->n_group; i++) {
+        struct group *g = &b->group[i];
+        *total += g->n_tokens;
+        if (!flush_out(&g->out)) return slm2_fail_errno(err, "standard output");
+        if (g->st == SLM2_OK) continue;
+        *err = g->err;
+        return g->st;
+    }
+    return SLM2_OK;
+}
+
+static int tokenize_lines(const struct slm2_tok *tok, const struct tokenize_opts *o, int n_threads)
+{
+    struct line_in in = {0};
+    struct block b;
+    struct slm2_err err = {0}, later = {0};
+    size_t total = 0;
+    slm2_status st = block_init(&b, n_threads, &err);
+    if (st == SLM2_OK) st = line_open(&in, o->jsonl, &err);
+    json_object_seed(0); /* before there are threads */
+    while (st == SLM2_OK && !b.ended) {
+        slm2_status read = block_read(&b, &in, &later);
+#pragma omp parallel for num_threads(n_threads) schedule(dynamic)
+        for (size_t i = 0; i < b.n_group; i++) b.group[i].st = encode_group(tok, o, &b, in.name, &b.group[i]);
+        st = block_write(&b, &total, &err);
+        if (st == SLM2_OK && read != SLM2_OK) {
+            st = read;
+            err = later;
+        }
+    }
+    if (st == SLM2_OK && o->count) printf(o->json ? "{\"tokens\":%zu}\n" : "%zu\n", total);
+    if (fflush(stdout) && st == SLM2_OK) st = slm2_fail_errno(&err, "standard output");
     line_close(&in);
-    slm2_ids_free(&ids);
-    slm2_buf_free(&out);
+    block_free(&b);
     return st == SLM2_OK ? 0 : slm2_cli_fail(&err);
 }
 
-static int tokenize_text(const struct slm2_tok *tok, const struct tokenize_opts *o, const char *path)
+static int tokenize_text(const struct slm2_tok *tok, const struct tokenize_opts *o, const char *path, int n_threads)
 {
     struct slm2_err err = {0};
     struct slm2_ids ids = {0};
@@ -153,7 +255,7 @@ static int tokenize_text(const struct slm2_tok *tok, const struct tokenize_opts 
         st = read_input(&in, path, &err);
     if (st == SLM2_OK) st = slm2_buf_check(&in, &err);
     int flags = (o->special ? SLM2_TOK_SPECIAL : 0) | (o->nfc ? slm2_tok_flags_default(tok) : 0);
-    if (st == SLM2_OK) st = slm2_tok_encode(tok, in.v ? in.v : "", in.n, flags, &ids, &err);
+    if (st == SLM2_OK) st = slm2_tok_encode_threads(tok, in.v ? in.v : "", in.n, flags, n_threads, &ids, &err);
     if (st == SLM2_OK) {
         if (o->count) {
             slm2_buf_printf(&out, o->json ? "{\"tokens\":%zu,\"bytes\":%zu}\n" : "%zu\n", ids.n, in.n);
@@ -174,6 +276,7 @@ int slm2_cmd_tokenize(int argc, char **argv)
 {
     struct tokenize_opts o;
     struct slm2_tok *tok = NULL;
+    struct slm2_ctx ctx = {0}; /* for the number of threads */
     struct slm2_err err = {0};
     const char *pos[1] = {NULL};
     int n_pos = 0, rc = slm2_cli_parse(&tokenize_doc, tokenize_table, &o, argc, argv, pos, 1, &n_pos);
@@ -182,11 +285,12 @@ int slm2_cmd_tokenize(int argc, char **argv)
         rc = slm2_cli_usage("tokenize: FILE, --text and --jsonl exclude one another");
         goto done;
     }
-    if (slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err) != SLM2_OK)
+    if (slm2_cli_ctx(&ctx, o.threads, &err) != SLM2_OK || slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err) != SLM2_OK)
         rc = slm2_cli_fail(&err);
     else
-        rc = *o.jsonl ? tokenize_lines(tok, &o) : tokenize_text(tok, &o, n_pos ? pos[0] : NULL);
+        rc = *o.jsonl ? tokenize_lines(tok, &o, ctx.n_threads) : tokenize_text(tok, &o, n_pos ? pos[0] : NULL, ctx.n_threads);
 done:
+    slm2_ctx_free(&ctx);
     slm2_tok_free(tok);
     slm2_conf_free(tokenize_table, &o);
     return rc;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* ---- growing ids -------------------------------------------------------------------------------------------------- */
-static slm2_status ids_reserve(struct slm2_ids *ids, size_t more, struct slm2_err *err)
+slm2_status tok_ids_reserve(struct slm2_ids *ids, size_t more, struct slm2_err *err)
 {
     if (ids->cap - ids->n >= more) return SLM2_OK;
     size_t want = ids->n + more, cap = ids->cap + ids->cap / 2 + 64;
@@ -18,7 +18,7 @@ static slm2_status ids_reserve(struct slm2_ids *ids, size_t more, struct slm2_er
 
 slm2_status slm2_ids_push(struct slm2_ids *ids, int32_t id, struct slm2_err *err)
 {
-    SLM2_TRY(ids_reserve(ids, 1, err));
+    SLM2_TRY(tok_ids_reserve(ids, 1, err));
     ids->v[ids->n++] = id;
     return SLM2_OK;
 }
@@ -39,7 +39,7 @@ static slm2_status encode_pieces(const struct slm2_tok *tok, const uint8_t *s, s
             SLM2_TRY(slm2_ids_push(ids, id, err));
         } else {
             size_t m;
-            SLM2_TRY(ids_reserve(ids, len, err));
+            SLM2_TRY(tok_ids_reserve(ids, len, err));
             SLM2_TRY(tok_bpe(tok, s, len, TOK_NO_RANK, ids->v + ids->n, &m, err));
             ids->n += m;
         }

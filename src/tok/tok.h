@@ -22,6 +22,11 @@ size_t slm2_split_next(const uint8_t *s, size_t n, enum slm2_split kind);
  * else the result was appended to out.  Bytes that are not UTF-8 stay as they are. */
 slm2_status slm2_nfc(const char *text, size_t n, struct slm2_buf *out, bool *changed, struct slm2_err *err);
 
+/* The first place in text[from..n) where the text may be cut and encoded in parts without changing an id, by any flags; n: none. */
+size_t slm2_tok_cut(const struct slm2_tok *tok, const char *text, size_t n, size_t from);
+/* slm2_tok_encode on n_threads threads: the same ids.  The limit of one call holds for stretches without a cut only. */
+slm2_status slm2_tok_encode_threads(const struct slm2_tok *tok, const char *text, size_t n, int flags, int n_threads, struct slm2_ids *ids, struct slm2_err *err);
+
 /* Length of the UTF-8 character at s[0..n), n > 0, and its code point; 1 and -1 when the bytes there are not UTF-8. */
 size_t slm2_utf8_next(const uint8_t *s, size_t n, int32_t *cp);
 
@@ -63,12 +68,15 @@ void slm2_tok_gguf_free(struct slm2_tok_gguf *g);
 
 /* ---- speed -------------------------------------------------------------------------------------------------------- */
 struct slm2_tok_bench {
-    double mb_per_s;      /* 1e6 bytes of text a second, best of the repeats, one thread */
+    double mb_per_s;      /* 1e6 bytes of text a second of a thread's own time, best of the repeats, one thread alone */
+    double threads_mb_per_s, per_thread_mb_per_s; /* n_threads at once: bytes over the clock's seconds; over the seconds of all threads' own time */
     double decode_mb_per_s;
     double open_s;        /* time to open the bundled vocabulary, best of 3 */
     size_t bytes, tokens; /* of one pass */
+    int n_threads;
 };
-/* Encodes text (default flags, lines kept together) and decodes it again; SLM2_EFORMAT if decoding gives other bytes than NFC(text). */
-slm2_status slm2_tok_bench(const struct slm2_tok *tok, const char *text, size_t n, int repeats, struct slm2_tok_bench *out,
+/* Encodes text (default flags, parts of 64 KiB and to the next slm2_tok_cut) on one thread, then on n_threads > 0, and decodes it again;
+ * SLM2_EFORMAT if decoding gives other bytes than NFC(text). */
+slm2_status slm2_tok_bench(const struct slm2_tok *tok, const char *text, size_t n, int repeats, int n_threads, struct slm2_tok_bench *out,
                            struct slm2_err *err);
 #endif

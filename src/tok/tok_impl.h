@@ -58,6 +58,7 @@ struct slm2_tok {
     bool first[256];       /* bytes that begin a special or user token */
     int sole_first;        /* the only such byte, or -1 */
     bool any_user;
+    bool special_break;    /* a special or user token has a line break in it */
 };
 
 /* vocab.c: building.  Add tokens in any order, then index, finish; after a failure only slm2_tok_free. */
@@ -80,6 +81,9 @@ slm2_status tok_parse_merge(const struct slm2_tok *tok, const char *a, size_t n_
 /* alphabet.c: GPT-2's printable alphabet of bytes */
 void tok_alphabet_put(struct slm2_buf *out, const uint8_t *s, size_t n);
 bool tok_alphabet_get(struct slm2_buf *out, const char *s, size_t n); /* appends the bytes; false: a character outside the alphabet */
+
+/* encode.c: room for `more` further ids */
+slm2_status tok_ids_reserve(struct slm2_ids *ids, size_t more, struct slm2_err *err);
 
 /* bpe.c: ids of a piece from its bytes; pairs of rank >= limit do not merge.  out has room for n ids. */
 slm2_status tok_bpe(const struct slm2_tok *tok, const uint8_t *s, size_t n, int32_t limit, int32_t *out, size_t *n_out, struct slm2_err *err);

@@ -184,6 +184,7 @@ static slm2_status index_specials(struct slm2_tok *tok, const char *what, struct
                 tok->node[at].child = c;
             }
             at = c;
+            tok->special_break |= s[i] == '\n';
         }
         if (tok->node[at].id >= 0)
             return slm2_fail(err, SLM2_EFORMAT, "%s: special tokens %d and %d have the same text", what, tok->node[at].id, id);
