@@ -55,6 +55,7 @@ struct form {
 
 static size_t x8_bytes(size_t n_row, size_t n) { return n_row * (n / SLM2_QK) * sizeof(struct slm2_block_x8); }
 
+#ifdef __AVX2__ /* elsewhere the including file defines x8_pack */
 /* Largest magnitude by the order of its bits, so that a NaN makes the scale NaN and is not lost. */
 INLINE float x8_largest(const float *x)
 {
@@ -95,6 +96,7 @@ static void x8_pack(void *to, size_t n_row, size_t r, const float *x, size_t n)
         _mm256_storeu_si256((void *)b->q, q);
     }
 }
+#endif
 
 /* ---- unpacking a strip -------------------------------------------------------------------------------------------- */
 
@@ -102,7 +104,9 @@ static void x8_pack(void *to, size_t n_row, size_t r, const float *x, size_t n)
  * that come next in memory (asking beyond the end of a matrix does no harm). */
 INLINE void fetch(const uint8_t *p, size_t bytes)
 {
+    __asm__ volatile("" ::: "memory"); /* here, between other loads: together they would be too many at once */
     UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 2); /* into L2 */
+    __asm__ volatile("" ::: "memory");
 }
 
 INLINE void put_i(uint8_t *to, size_t vector, vi v) { i_store(to + vector * VB, v); }
@@ -137,29 +141,156 @@ static void unpack_q4_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t 
     }
 }
 
+static void unpack_q4_1(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q4_1);
+    const vi low = i_set1(0x0f0f0f0f);
+    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 2) * VB) {
+        vi v[4], dm = gather_32(w, row_bytes);
+        fetch(ahead, LANES * bytes);
+        transpose(w + 4, row_bytes, v);
+        UNROLL for (size_t j = 0; j < 4; j++) {
+            put_i(to, j, i_and(v[j], low));
+            put_i(to, 4 + j, i_and(i_srl(v[j], 4), low));
+        }
+        put_f(to, STEPS, f16_low(dm));
+        put_f(to, STEPS + 1, f16_high(dm));
+    }
+}
+
+/* Q4_K and Q5_K: scale and minimum of group g, from the first 16 bytes of the rows' blocks (head): d and dmin, then 12 bytes of 6-bit numbers */
+INLINE void put_k_scales(uint8_t *to, const vi head[4], vf d, vf minus_dmin, const int g)
+{
+    const int at = 8 * (g % 4);
+    const vi six = i_set1(63), four = i_set1(15), upper = i_set1(48);
+    vi scale = g < 4 ? i_and(i_srl(head[1], at), six) : i_or(i_and(i_srl(head[3], at), four), i_and(i_srl(head[1], at + 2), upper));
+    vi minimum = g < 4 ? i_and(i_srl(head[2], at), six) : i_or(i_and(i_srl(head[3], at + 4), four), i_and(i_srl(head[2], at + 2), upper));
+    put_f(to, STEPS, v_mul(d, i_to_f(scale)));
+    put_f(to, STEPS + 1, v_mul(minus_dmin, i_to_f(minimum)));
+}
+
+static void unpack_q4_k(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q4_k), block = (STEPS + 2) * VB;
+    const vi low = i_set1(0x0f0f0f0f);
+    for (size_t b = 0; b < n_block; b += PIECE, w += bytes, ahead += LANES * bytes, to += PIECE * block) {
+        vi head[4];
+        transpose(w, row_bytes, head);
+        vf d = f16_low(head[0]), minus_dmin = v_mul(f16_high(head[0]), v_set1(-1.0f));
+        UNROLL for (int j = 0; j < 4; j++) { /* groups 2 j and 2 j + 1 */
+            uint8_t *even = to + (size_t)(2 * j) * block, *odd = even + block;
+            const uint8_t *q = w + 16 + 32 * j;
+            vi v[STEPS];
+            fetch(ahead + (size_t)(2 * j) * LANES * bytes / 8, LANES * bytes / 8);
+            transpose(q, row_bytes, v);
+            fetch(ahead + (size_t)(2 * j + 1) * LANES * bytes / 8, LANES * bytes / 8);
+            transpose(q + 16, row_bytes, v + 4);
+            UNROLL for (size_t i = 0; i < STEPS; i++) {
+                put_i(even, i, i_and(v[i], low));
+                put_i(odd, i, i_and(i_srl(v[i], 4), low));
+            }
+            put_k_scales(even, head, d, minus_dmin, 2 * j);
+            put_k_scales(odd, head, d, minus_dmin, 2 * j + 1);
+        }
+    }
+}
+
+/* v, each lane's bits n places lower, or higher for n < 0 */
+#define I_DOWN(v, n) ((n) < 0 ? i_sll(v, (n) < 0 ? -(n) : 0) : i_srl(v, (n) < 0 ? 0 : (n)))
+
+static void unpack_q5_k(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q5_k), block = (STEPS + 2) * VB;
+    const vi low = i_set1(0x0f0f0f0f), fifth = i_set1(0x10101010);
+    for (size_t b = 0; b < n_block; b += PIECE, w += bytes, ahead += LANES * bytes, to += PIECE * block) {
+        vi head[4], high[STEPS];
+        transpose(w, row_bytes, head);
+        transpose(w + 16, row_bytes, high);
+        transpose(w + 32, row_bytes, high + 4);
+        vf d = f16_low(head[0]), minus_dmin = v_mul(f16_high(head[0]), v_set1(-1.0f));
+        UNROLL for (int j = 0; j < 4; j++) { /* groups 2 j and 2 j + 1 */
+            uint8_t *even = to + (size_t)(2 * j) * block, *odd = even + block;
+            const uint8_t *q = w + 48 + 32 * j;
+            vi v[STEPS];
+            fetch(ahead + (size_t)(2 * j) * LANES * bytes / 8, LANES * bytes / 8);
+            transpose(q, row_bytes, v);
+            fetch(ahead + (size_t)(2 * j + 1) * LANES * bytes / 8, LANES * bytes / 8);
+            transpose(q + 16, row_bytes, v + 4);
+            UNROLL for (size_t i = 0; i < STEPS; i++) {
+                put_i(even, i, i_or(i_and(v[i], low), i_and(I_DOWN(high[i], 2 * j - 4), fifth)));
+                put_i(odd, i, i_or(i_and(i_srl(v[i], 4), low), i_and(I_DOWN(high[i], 2 * j - 3), fifth)));
+            }
+            put_k_scales(even, head, d, minus_dmin, 2 * j);
+            put_k_scales(odd, head, d, minus_dmin, 2 * j + 1);
+        }
+    }
+}
+
+static void unpack_q6_k(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+{
+    const size_t bytes = sizeof(struct slm2_block_q6_k), block = (STEPS + 2) * VB;
+    const vi low = i_set1(0x0f0f0f0f), upper = i_set1(0x30303030);
+    for (size_t b = 0; b < n_block; b += PIECE, w += bytes, ahead += LANES * bytes) {
+        vi scale[4];
+        transpose(w + 192, row_bytes, scale);
+        vf d = gather_f16(w + 208, row_bytes);
+        UNROLL for (int h = 0; h < 2; h++, to += 4 * block) {
+            vi high[STEPS];
+            transpose(w + 128 + 32 * h, row_bytes, high);
+            transpose(w + 144 + 32 * h, row_bytes, high + 4);
+            UNROLL for (int j = 0; j < 2; j++) { /* groups j and j + 2 of this half */
+                uint8_t *one = to + (size_t)j * block, *other = one + 2 * block;
+                const uint8_t *q = w + 64 * h + 32 * j;
+                vi v[STEPS];
+                fetch(ahead + (size_t)(4 * h + 2 * j) * LANES * bytes / 8, LANES * bytes / 8);
+                transpose(q, row_bytes, v);
+                fetch(ahead + (size_t)(4 * h + 2 * j + 1) * LANES * bytes / 8, LANES * bytes / 8);
+                transpose(q + 16, row_bytes, v + 4);
+                UNROLL for (size_t i = 0; i < STEPS; i++) {
+                    put_i(one, i, i_or(i_and(v[i], low), i_and(i_sll(high[i], 4 - 2 * j), upper)));
+                    put_i(other, i, i_or(i_and(i_srl(v[i], 4), low), i_and(i_srl(high[i], 2 * j), upper)));
+                }
+            }
+            UNROLL for (int i = 0; i < 8; i++) { /* scales of 16 elements */
+                vf s = i_to_f(i_sra(i_sll(scale[2 * h + i / 4], 24 - 8 * (i % 4)), 24));
+                put_f(to + (size_t)(i / 2) * block, (size_t)(STEPS + i % 2), v_mul(d, s));
+            }
+        }
+    }
+}
+
 /* ---- the product -------------------------------------------------------------------------------------------------- */
 
 /* pairs of 16 bits that weigh the two sums of a block of activations: both by c, or the first or second alone */
 INLINE int both(int c) { return (int)((uint32_t)(uint16_t)c * 0x10001u); }
 INLINE int one_of(int c, int g) { return (int)((uint32_t)(uint16_t)c << 16 * g); }
 
+#ifndef OWN_SUMS
+/* sum[i][v] += codes of group g, `per` vectors of each of nv strips, . activations of row i */
+INLINE void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, const int per, const int nm, const int nv, const int chain)
+{
+    vi part[MOST_ROWS][2];
+    UNROLL for (int j = 0; j < per; j++) {
+        vi codes[2];
+        UNROLL for (int v = 0; v < nv; v++) codes[v] = i_load(w + (size_t)v * strip + (size_t)(g * per + j) * VB);
+        UNROLL for (int i = 0; i < nm; i++) {
+            UNROLL for (int v = 0; v < nv; v++) dot_step(&sum[i][v], &part[i][v], codes[v], x[i].q + 4 * (g * per + j), j, chain);
+        }
+    }
+}
+#endif
+
 /* One block: acc[i][v] takes it in as kernels.h says. */
 INLINE void tile_block(vf acc[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, const int nm, const int nv, const struct form f)
 {
     const int per = STEPS / f.n_scale;
     UNROLL for (int g = 0; g < f.n_scale; g++) {
-        vi sum[MOST_ROWS][2], part[MOST_ROWS][2];
+        vi sum[MOST_ROWS][2];
         UNROLL for (int i = 0; i < nm; i++) {
             vi start = f.zero ? i_pairs(x[i].sum, f.n_scale == 1 ? both(-f.zero) : one_of(-f.zero, g)) : i_zero();
             UNROLL for (int v = 0; v < nv; v++) sum[i][v] = start;
         }
-        UNROLL for (int j = 0; j < per; j++) {
-            vi codes[2];
-            UNROLL for (int v = 0; v < nv; v++) codes[v] = i_load(w + (size_t)v * strip + (size_t)(g * per + j) * VB);
-            UNROLL for (int i = 0; i < nm; i++) {
-                UNROLL for (int v = 0; v < nv; v++) dot_step(&sum[i][v], &part[i][v], codes[v], x[i].q + 4 * (g * per + j), j, f.chain);
-            }
-        }
+        tile_sums(sum, x, w, strip, g, per, nm, nv, f.chain);
         UNROLL for (int v = 0; v < nv; v++) {
             vf d = v_load((const float *)(const void *)(w + (size_t)v * strip + (size_t)(STEPS + g) * VB));
             UNROLL for (int i = 0; i < nm; i++) acc[i][v] = v_fma(i_to_f(sum[i][v]), v_mul(d, v_set1(x[i].d)), acc[i][v]);
@@ -246,7 +377,7 @@ INLINE void int8_w_pack(uint8_t *panel, const uint8_t *w, size_t row_bytes, size
         for (size_t b = 0; b < n / SLM2_QK; b += PIECE) {
             size_t n_block = slm2_min_size(PIECE, n / SLM2_QK - b), apart = row_bytes;
             const uint8_t *from = w + b / PIECE * bytes;
-            from = whole_strip(from, &apart, n_out - o, bytes / PIECE * n_block, copy);
+            from = whole_strip(from, &apart, n_out - o, bytes * n_block / PIECE, copy);
             unpack(panel, from, apart, n_block, w + LANES * row_bytes + LANES * (b / PIECE) * bytes);
             panel += n_block * n_vector * VB;
         }
@@ -279,7 +410,7 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
         for (size_t b = 0; b < n / SLM2_QK; b += PIECE) {
             size_t n_block = slm2_min_size(PIECE, n / SLM2_QK - b), apart = row_bytes;
             const uint8_t *from = w + b / PIECE * bytes;
-            from = whole_strip(from, &apart, rows, bytes / PIECE * n_block, copy);
+            from = whole_strip(from, &apart, rows, bytes * n_block / PIECE, copy);
             unpack(panel, from, apart, n_block, w + LANES * row_bytes + LANES * (b / PIECE) * bytes);
             strip(acc, LANES, x + b * n_row, n_row, n_row, panel, n_block, LANES, b == 0);
         }
@@ -313,11 +444,22 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
 
 TILES(form_q8, Q8_ZERO, 1, 0, 0)
 TILES(form_q4, 8, 1, 0, 8)
+TILES(form_q4_min, 0, 1, 1, 8)
+TILES(form_q5_min, 0, 1, 1, 4)
+TILES(form_q6, 32, 2, 0, 2)
 PRODUCT(q8_0, form_q8, SLM2_QK, struct slm2_block_q8_0)
 PRODUCT(q4_0, form_q4, SLM2_QK, struct slm2_block_q4_0)
+PRODUCT(q4_1, form_q4_min, SLM2_QK, struct slm2_block_q4_1)
+PRODUCT(q4_k, form_q4_min, SLM2_QKK, struct slm2_block_q4_k)
+PRODUCT(q5_k, form_q5_min, SLM2_QKK, struct slm2_block_q5_k)
+PRODUCT(q6_k, form_q6, SLM2_QKK, struct slm2_block_q6_k)
 
 static void fill_int8(struct slm2_kernels *k)
 {
     k->product[SLM2_Q8_0] = &q8_0_product;
     k->product[SLM2_Q4_0] = &q4_0_product;
+    k->product[SLM2_Q4_1] = &q4_1_product;
+    k->product[SLM2_Q4_K] = &q4_k_product;
+    k->product[SLM2_Q5_K] = &q5_k_product;
+    k->product[SLM2_Q6_K] = &q6_k_product;
 }

@@ -112,7 +112,101 @@ static inline void st_bf16_n(uint16_t *p, vf x, size_t n) { store_u16_n(p, bf16_
 
 #include "kernels/simd.h"
 
-void slm2_kernels_fill_avx2(struct slm2_kernels *k) { fill_simd(k, "avx2"); }
+/* ---- integers ----------------------------------------------------------------------------------------------------- */
+
+enum { INT_M = 3, MOST_ROWS = 6, Q8_ZERO = 0 };
+typedef __m256i vi;
+
+static inline vi i_zero(void) { return _mm256_setzero_si256(); }
+static inline vi i_set1(int x) { return _mm256_set1_epi32(x); }
+static inline vi i_load(const uint8_t *p) { return _mm256_loadu_si256((const void *)p); }
+static inline void i_store(uint8_t *p, vi v) { _mm256_storeu_si256((void *)p, v); }
+static inline vi i_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+static inline vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+#define i_srl(v, n) _mm256_srli_epi32(v, n)
+#define i_sll(v, n) _mm256_slli_epi32(v, n)
+#define i_sra(v, n) _mm256_srai_epi32(v, n)
+static inline vf i_to_f(vi v) { return _mm256_cvtepi32_ps(v); }
+
+static inline int i32_at(const void *p)
+{
+    int32_t u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+static inline vi i_pairs(const int16_t sum[2], int c) { return _mm256_madd_epi16(_mm256_set1_epi32(i32_at(sum)), _mm256_set1_epi32(c)); }
+
+/* Pairs of unsigned codes and activations add up to 16 bits, and so do `chain` of them before they are widened.  Signed codes lend their sign to
+ * the activations: 128 * 127 * 2 fits as well. */
+static inline void dot_step(vi *sum, vi *part, vi codes, const int8_t *x, int j, int chain)
+{
+    const vi ones = _mm256_set1_epi16(1), xv = _mm256_set1_epi32(i32_at(x));
+    if (chain == 0) {
+        vi pairs_of = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(xv, codes));
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs_of, ones));
+        return;
+    }
+    vi p = _mm256_maddubs_epi16(codes, xv);
+    *part = j % chain == 0 ? p : _mm256_add_epi16(*part, p);
+    if (j % chain == chain - 1) *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*part, ones));
+}
+static inline vi q8_codes(vi v) { return v; }
+
+/* rows r and r + 4 in the halves of a vector */
+static inline vi row_2(const uint8_t *p, size_t s)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)p)), _mm_loadu_si128((const void *)(p + 4 * s)), 1);
+}
+static inline void transpose(const uint8_t *p, size_t s, vi v[4])
+{
+    vi a = row_2(p, s), b = row_2(p + s, s), c = row_2(p + 2 * s, s), d = row_2(p + 3 * s, s);
+    vi ab0 = _mm256_unpacklo_epi32(a, b), ab2 = _mm256_unpackhi_epi32(a, b), cd0 = _mm256_unpacklo_epi32(c, d), cd2 = _mm256_unpackhi_epi32(c, d);
+    v[0] = _mm256_unpacklo_epi64(ab0, cd0);
+    v[1] = _mm256_unpackhi_epi64(ab0, cd0);
+    v[2] = _mm256_unpacklo_epi64(ab2, cd2);
+    v[3] = _mm256_unpackhi_epi64(ab2, cd2);
+}
+
+static inline int u16_at(const uint8_t *p)
+{
+    uint16_t u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+static inline vf gather_f16(const uint8_t *p, size_t s)
+{
+    __m128i h = _mm_cvtsi32_si128(u16_at(p));
+    h = _mm_insert_epi16(h, u16_at(p + s), 1);
+    h = _mm_insert_epi16(h, u16_at(p + 2 * s), 2);
+    h = _mm_insert_epi16(h, u16_at(p + 3 * s), 3);
+    h = _mm_insert_epi16(h, u16_at(p + 4 * s), 4);
+    h = _mm_insert_epi16(h, u16_at(p + 5 * s), 5);
+    h = _mm_insert_epi16(h, u16_at(p + 6 * s), 6);
+    return _mm256_cvtph_ps(_mm_insert_epi16(h, u16_at(p + 7 * s), 7));
+}
+static inline __m128i gather_4(const uint8_t *p, size_t s)
+{
+    __m128i v = _mm_insert_epi32(_mm_cvtsi32_si128(i32_at(p)), i32_at(p + s), 1);
+    return _mm_insert_epi32(_mm_insert_epi32(v, i32_at(p + 2 * s), 2), i32_at(p + 3 * s), 3);
+}
+static inline vi gather_32(const uint8_t *p, size_t s)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(gather_4(p, s)), gather_4(p + 4 * s, s), 1);
+}
+static inline vf f16_high(vi v)
+{
+    vi h = _mm256_srli_epi32(v, 16);
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1)));
+}
+static inline vf f16_low(vi v) { return f16_high(_mm256_slli_epi32(v, 16)); }
+
+#include "kernels/int8.h"
+
+void slm2_kernels_fill_avx2(struct slm2_kernels *k)
+{
+    fill_simd(k, "avx2");
+    fill_int8(k);
+}
 
 #else /* not this processor family: kernels_get() never asks */
 void slm2_kernels_fill_avx2(struct slm2_kernels *k) { (void)k; }

@@ -28,12 +28,16 @@ static inline vi i_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 #define i_sra(v, n) _mm512_srai_epi32(v, n)
 static inline vf i_to_f(vi v) { return _mm512_cvtepi32_ps(v); }
 
-/* 4 bytes or 2 of 16 bits, in every lane */
-static inline vi i_spread(const void *p)
+static inline int i32_at(const void *p)
 {
     int32_t u;
     memcpy(&u, p, sizeof u);
-    return _mm512_set1_epi32(u);
+    return u;
+}
+/* 4 bytes or 2 of 16 bits, in every lane */
+static inline vi i_spread(const void *p)
+{
+    return _mm512_set1_epi32(i32_at(p));
 }
 static inline vi i_pairs(const int16_t sum[2], int c) { return _mm512_madd_epi16(i_spread(sum), _mm512_set1_epi32(c)); }
 static inline void dot_step(vi *sum, vi *part, vi codes, const int8_t *x, int j, int chain)
@@ -82,6 +86,16 @@ static inline __m128i gather_8(const uint8_t *p, size_t s)
 static inline vf gather_f16(const uint8_t *p, size_t s)
 {
     return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(gather_8(p, s)), gather_8(p + 8 * s, s), 1));
+}
+static inline __m128i gather_4(const uint8_t *p, size_t s)
+{
+    __m128i v = _mm_insert_epi32(_mm_cvtsi32_si128(i32_at(p)), i32_at(p + s), 1);
+    return _mm_insert_epi32(_mm_insert_epi32(v, i32_at(p + 2 * s), 2), i32_at(p + 3 * s), 3);
+}
+static inline vi gather_32(const uint8_t *p, size_t s)
+{
+    vi v = _mm512_inserti32x4(_mm512_castsi128_si512(gather_4(p, s)), gather_4(p + 4 * s, s), 1);
+    return _mm512_inserti32x4(_mm512_inserti32x4(v, gather_4(p + 8 * s, s), 2), gather_4(p + 12 * s, s), 3);
 }
 static inline vf f16_low(vi v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 static inline vf f16_high(vi v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16))); }
