@@ -144,6 +144,118 @@ static void test_generate_json(void **state)
     assert_int_equal(run(args), 1); /* what was not written is not done */
 }
 
+/* ---- bench: the fields are there and fit together; never a time ---------------------------------------------------- */
+static double number(const json_t *j, const char *name)
+{
+    const json_t *v = json_object_get(j, name);
+    if (!json_is_number(v)) fail_msg("no number \"%s\" in %.300s", name, out.v);
+    return json_number_value(v);
+}
+
+/* A positive median between its least and most. */
+static double median(const json_t *j, const char *name)
+{
+    char key[64];
+    double m = number(j, name);
+    snprintf(key, sizeof key, "%s_min", name);
+    double lo = number(j, key);
+    snprintf(key, sizeof key, "%s_max", name);
+    double hi = number(j, key);
+    if (!(lo > 0 && lo <= m && m <= hi && isfinite(hi))) fail_msg("%s: %g, least %g, most %g", name, m, lo, hi);
+    return m;
+}
+
+static json_t *bench(const char *args)
+{
+    char line[1024];
+    snprintf(line, sizeof line, "bench --model '%s' -t 2 --json %s", slm2_test_data("golden/tiny"), args);
+    expect(line, 0, "{", NULL);
+    json_t *j = parse_stdout();
+    static const char *const positive[] = {"load_s", "first_token_s", "load_warm_s", "first_token_warm_s", "peak_rss_bytes", "weight_bytes_per_token"};
+    for (size_t i = 0; i < sizeof positive / sizeof positive[0]; i++) assert_true(number(j, positive[i]) > 0);
+    assert_true(number(j, "peak_rss_bytes") < 512 << 20); /* without the block of the probe */
+    assert_int_equal((int)number(j, "threads"), 2);
+    assert_true(json_is_string(json_object_get(j, "kernels")));
+    return j;
+}
+
+static void test_bench_model(void **state)
+{
+    (void)state;
+    json_t *j = bench("-p 12 -n 4 -r 4");
+    double prefill = median(j, "prefill_tps"), decode = median(j, "decode_tps"), read = median(j, "read_gb_per_s"), share = median(j, "share_of_limit");
+    assert_true(fabs(number(j, "prompt_s") * prefill - 12) < 1e-6);
+    assert_true(fabs(number(j, "prefill_share_of_limit") * number(j, "prefill_limit_tps") / prefill - 1) < 1e-9);
+    assert_true(number(j, "decode_gb_per_s") * 1e9 >= decode * number(j, "weight_bytes_per_token")); /* and the cache */
+    assert_true(read > 0 && share > 0);
+    assert_string_equal(json_string_value(json_object_get(j, "type")), "F32");
+    assert_string_equal(json_string_value(json_object_get(j, "prefill_limit")), "fp32");
+    assert_int_equal((int)number(j, "n_prompt"), 12);
+    assert_int_equal((int)number(j, "repeat"), 4);
+    json_decref(j);
+}
+
+static void test_bench_contexts(void **state)
+{
+    (void)state;
+    json_t *j = bench("-p 8 -n 4 -r 2 --contexts 32,16,0"), *rows = json_object_get(j, "contexts");
+    static const int want[] = {0, 16, 32};
+    assert_int_equal(json_array_size(rows), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *row = json_array_get(rows, i), *first = json_array_get(rows, 0);
+        assert_int_equal((int)number(row, "context"), want[i]);
+        assert_true(fabs(number(row, "prefill_ratio") - median(row, "prefill_tps") / median(first, "prefill_tps")) < 1e-9);
+        assert_true(fabs(number(row, "decode_ratio") - median(row, "decode_tps") / median(first, "decode_tps")) < 1e-9);
+        median(row, "share_of_limit");
+    }
+    json_decref(j);
+}
+
+static void test_bench_seqs(void **state)
+{
+    (void)state;
+    json_t *j = bench("-p 8 -n 4 -r 2 --seqs 3"), *rows = json_object_get(j, "seqs");
+    assert_int_equal(json_array_size(rows), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *row = json_array_get(rows, i);
+        assert_int_equal((int)number(row, "seqs"), i ? 3 : 1);
+        assert_true(fabs(number(row, "ratio") - median(row, "decode_tps") / median(json_array_get(rows, 0), "decode_tps")) < 1e-9);
+    }
+    json_decref(j);
+}
+
+static void test_bench_usage(void **state)
+{
+    (void)state;
+    char args[1024];
+    snprintf(args, sizeof args, "bench --model '%s' --seqs 2 --contexts 16", slm2_test_data("golden/tiny"));
+    expect(args, 2, NULL, "give one of them");
+    snprintf(args, sizeof args, "bench --model '%s' -n 16 --contexts 16", slm2_test_data("golden/tiny"));
+    expect(args, 2, NULL, "lower -n");
+    snprintf(args, sizeof args, "bench --model '%s' --seqs 0", slm2_test_data("golden/tiny"));
+    expect(args, 2, NULL, "--seqs 0");
+    snprintf(args, sizeof args, "bench --model '%s' -p 100000", slm2_test_data("golden/tiny"));
+    expect(args, 2, NULL, "context holds");
+    expect("bench limits --bogus", 2, NULL, "slm2 bench limits --help");
+}
+
+static void test_bench_limits(void **state)
+{
+    (void)state;
+    expect("bench limits -t 2 --json", 0, "{", NULL);
+    json_t *j = parse_stdout(), *rows = json_object_get(j, "limits");
+    assert_int_equal(json_array_size(rows), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *row = json_array_get(rows, i);
+        assert_int_equal((int)number(row, "threads"), (int)i + 1);
+        assert_true(number(row, "read_gb_per_s") > 0);
+        assert_true(number(row, "fp32_gflop_per_s") > 0);
+        assert_true(number(row, "bf16_gflop_per_s") >= 0); /* 0: the processor lacks it */
+        assert_true(number(row, "int8_gop_per_s") >= 0);
+    }
+    json_decref(j);
+}
+
 int main(void)
 {
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
@@ -155,7 +267,8 @@ int main(void)
         return 0;
     }
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json),
-                                              cmocka_unit_test(test_generate_json)};
+                                              cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
+                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);
