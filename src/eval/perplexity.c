@@ -151,6 +151,7 @@ slm2_status slm2_perplexity_files(const struct slm2_model *m, const struct slm2_
     struct slm2_scorer_opts so = slm2_scorer_opts_default();
     so.backend = o->backend;
     so.isa = o->isa;
+    so.exact = o->exact;
     so.n_threads = o->n_threads;
     so.max_len = r->n_ctx;
     int32_t eos = slm2_tok_eos(tok);

@@ -19,6 +19,7 @@ void slm2_ppl_add(struct slm2_ppl *sum, const struct slm2_ppl *p);
 
 struct slm2_ppl_opts {
     const char *backend, *isa;
+    bool exact;         /* as in struct slm2_ctx_opts */
     int n_threads;
     int n_ctx;          /* tokens of a window; 0: the model's context, at most 2048 */
     int stride;         /* 0: disjoint windows */
