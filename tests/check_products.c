@@ -1,6 +1,6 @@
 /* check_products.c - the products of weights in blocks and in bf16 (struct slm2_product) of every instruction set that this machine has, against double.
  *
- * check_products [--seed N]     SLM2_ISA=scalar|avx2|avx512 restricts it to one set
+ * check_products [--seed N]     SLM2_ISA=scalar|avx2|avx512|neon restricts it to one set
  *
  * Whole numbers and scales that are powers of two come first: nothing is rounded, so results must be equal bit for bit to sums of the widened
  * weights.  Then random numbers, within a bound that follows from the roundings of the chain.  few() and mul() must agree in every bit, wherever a
@@ -15,6 +15,8 @@
 
 #include "base/num.h"
 #include "kernels/kernels.h"
+#include "ops/ops.h"
+#include "quant/quant.h"
 
 static const struct slm2_kernels *K, *S; /* under test; scalar */
 static uint64_t seed = 1;
@@ -396,18 +398,21 @@ static void check_not_finite(enum slm2_dtype t)
     }
 }
 
-/* to_f32 of every table has the scalar one's bits */
+/* to_f32 of every table has the bits of slm2_dequant_row, and so has the element that the slow operations read */
 static void check_to_f32(enum slm2_dtype t)
 {
-    static float u[1024], want[1024];
+    static float u[1024], want[1024], slow[1024];
     for (unsigned it = 0; it < 50; it++) {
         size_t n = slm2_dtype_info[t].block_elems * (1 + below(4)), bytes = slm2_dtype_bytes(t, n);
         uint8_t *w = slot(SLOT_W, bytes);
         for (size_t b = 0; b < bytes; b += slm2_dtype_info[t].block_bytes) put_block(w + b, t, REAL);
         K->to_f32[t](u, w, n);
-        S->to_f32[t](want, w, n);
+        slm2_dequant_row(t, w, want, n);
+        struct slm2_mat table = slm2_mat_of(w, t, 1, (int)n), y = slm2_mat_of(slow, SLM2_F32, 1, (int)n);
+        slm2_ops_ref.embed(NULL, &y, &table, &(int32_t){0});
         for (size_t i = 0; i < n; i++)
-            if (!same(u[i], want[i])) bad("to_f32 [%zu] of %zu: %.9g, want %.9g", i, n, (double)u[i], (double)want[i]);
+            if (!same(slow[i], want[i])) bad("ops_ref [%zu] of %zu: %.9g, want %.9g", i, n, (double)slow[i], (double)want[i]);
+            else if (!same(u[i], want[i])) bad("to_f32 [%zu] of %zu: %.9g, want %.9g", i, n, (double)u[i], (double)want[i]);
     }
 }
 
@@ -418,14 +423,14 @@ static const struct { const char *name; void (*fn)(enum slm2_dtype t); } checks[
 
 int main(int argc, char **argv)
 {
-    static const char *const isas[] = {"scalar", "avx2", "avx512"};
+    static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
     struct slm2_err err;
     const char *only = getenv("SLM2_ISA");
     int n_pass = 0, n_fail = 0;
     if (argc == 3 && !strcmp(argv[1], "--seed")) seed = strtoull(argv[2], NULL, 10);
     slots_init();
     if (slm2_kernels_get(&S, "scalar", &err) != SLM2_OK) abort();
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if ((only && *only && strcmp(only, isas[i])) || slm2_kernels_get(&K, isas[i], &err) != SLM2_OK) continue;
         for (int k = 0; k < N_TYPE; k++) {
             enum slm2_dtype t = types[k];

@@ -420,18 +420,6 @@ static void test_gguf_round_trip(void **state)
     slm2_gguf_writer_free(w);
 }
 
-static void test_gguf_damage(void **state)
-{
-    (void)state;
-    const char *path = in_scratch("damage.gguf");
-    struct slm2_buf b = {0};
-    OK(write_sample(path, NULL));
-    OK(slm2_file_read(&b, path, 1 << 20, &err));
-    check_truncations(parse_gguf, (const uint8_t *)b.v, b.n); /* the last tensor fills its padding: no byte can be spared */
-    assert_true(check_flips(parse_gguf, (const uint8_t *)b.v, b.n, b.n - 288) > 1000);
-    slm2_buf_free(&b);
-}
-
 /* a GGUF file from parts */
 static void le(struct slm2_buf *b, uint64_t v, size_t n) { slm2_buf_put(b, &v, n); }
 static void str(struct slm2_buf *b, const char *s)
@@ -455,6 +443,67 @@ static void tensor(struct slm2_buf *b, const char *name, uint32_t n_dim, const u
     le(b, type, 4);
     le(b, offset, 8);
 }
+
+/* Each type with blocks: written and read, cut anywhere, rows that are no whole blocks, a type that is only listed. */
+static void test_gguf_blocks(void **state)
+{
+    (void)state;
+    static const enum slm2_dtype blocks[] = {SLM2_Q8_0, SLM2_Q4_0, SLM2_Q4_1, SLM2_Q4_K, SLM2_Q5_K, SLM2_Q6_K};
+    static uint8_t data[4 * 256];
+    const char *path = in_scratch("blocks.gguf");
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 7);
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        int64_t block = (int64_t)slm2_dtype_info[blocks[i]].block_elems, d[2] = {2, 2 * block};
+        struct slm2_gguf_writer *w;
+        struct slm2_gguf g;
+        struct slm2_tensor t;
+        struct slm2_buf b = {0};
+        OK(slm2_tensor_init(&t, "w", blocks[i], 2, d, data, &err));
+        assert_int_equal(t.bytes, 4 * slm2_dtype_info[blocks[i]].block_bytes);
+        OK(slm2_gguf_writer_new(&w, &err));
+        slm2_gguf_add_tensor(w, &t);
+        OK(slm2_gguf_writer_save(w, path, &err));
+        slm2_gguf_writer_free(w);
+        OK(slm2_gguf_open(&g, path, &err));
+        assert_int_equal(g.tensors.v[0].dtype, blocks[i]);
+        assert_int_equal(g.tensors.v[0].bytes, t.bytes);
+        assert_memory_equal(g.tensors.v[0].data, data, t.bytes);
+        slm2_gguf_free(&g);
+        OK(slm2_file_read(&b, path, 1 << 20, &err));
+        b.n -= slm2_align_up(t.bytes, 32) - t.bytes; /* the padding of the last tensor may be missing, nothing else */
+        check_truncations(parse_gguf, (const uint8_t *)b.v, b.n);
+        slm2_buf_free(&b);
+        d[1] = block + 16; /* a half block of 32; of 256 a sixteenth */
+        assert_int_equal(slm2_tensor_init(&t, "w", blocks[i], 2, d, data, &err), SLM2_EUSAGE);
+        assert_non_null(strstr(err.msg, slm2_dtype_info[blocks[i]].name));
+    }
+    struct slm2_buf b = {0};
+    struct slm2_gguf g;
+    const struct slm2_tensor *t;
+    head(&b, 3, 1, 0);
+    tensor(&b, "blk.0.ffn_down.weight", 1, (const uint64_t[]){32}, 6, 0); /* Q5_0 */
+    while (b.n % 32) le(&b, 0, 1);
+    slm2_buf_put(&b, data, 32);
+    OK(slm2_gguf_parse(&g, b.v, b.n, "memory", &err));
+    assert_int_equal(slm2_tensors_get(&g.tensors, "blk.0.ffn_down.weight", "memory", &t, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "Q5_0"));
+    assert_non_null(strstr(err.msg, "blk.0.ffn_down.weight"));
+    slm2_gguf_free(&g);
+    slm2_buf_free(&b);
+}
+
+static void test_gguf_damage(void **state)
+{
+    (void)state;
+    const char *path = in_scratch("damage.gguf");
+    struct slm2_buf b = {0};
+    OK(write_sample(path, NULL));
+    OK(slm2_file_read(&b, path, 1 << 20, &err));
+    check_truncations(parse_gguf, (const uint8_t *)b.v, b.n); /* the last tensor fills its padding: no byte can be spared */
+    assert_true(check_flips(parse_gguf, (const uint8_t *)b.v, b.n, b.n - 288) > 1000);
+    slm2_buf_free(&b);
+}
+
 static slm2_status verdict(struct slm2_buf *b, size_t n_data)
 {
     while (b->n % 32) le(b, 0, 1);
@@ -506,7 +555,8 @@ static void test_gguf_hostile(void **state)
 
     static const struct { uint32_t type; uint64_t ne; size_t bytes; bool good; } types[] = {
         {0, 8, 32, true},  {1, 8, 16, true},   {30, 8, 16, true}, {8, 32, 34, true},   {8, 31, 34, false}, {2, 32, 18, true},   {2, 16, 18, false},
-        {12, 256, 144, true}, {12, 128, 144, false}, {4, 32, 32, false}, {5, 32, 32, false}, {31, 32, 32, false}, {99, 32, 32, false}, {UINT32_MAX, 32, 32, false},
+        {12, 256, 144, true}, {12, 128, 144, false}, {12, 320, 288, false}, {13, 256, 176, true}, {13, 224, 176, false}, {14, 256, 210, true}, {14, 288, 420, false},
+        {14, 512, 420, true}, {3, 32, 20, true}, {3, 48, 40, false}, {6, 32, 22, true}, {6, 40, 44, false}, {4, 32, 32, false}, {5, 32, 32, false}, {31, 32, 32, false}, {99, 32, 32, false}, {UINT32_MAX, 32, 32, false},
         {0, 0, 32, false}, {0, (uint64_t)1 << 63, 32, false},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
@@ -572,14 +622,14 @@ static void test_gguf_hostile(void **state)
     le(&b, 2, 1);
     assert_int_equal(verdict(&b, 0), SLM2_EFORMAT);
     head(&b, 3, 1, 0);
-    tensor(&b, "w", 1, (const uint64_t[]){256}, 14, 0);
+    tensor(&b, "w", 1, (const uint64_t[]){256}, 10, 0);
     struct slm2_gguf g;
     const struct slm2_tensor *t;
-    verdict(&b, 210);
+    verdict(&b, 84);
     OK(slm2_gguf_parse(&g, b.v, b.n, "memory", &err));
-    assert_string_equal(g.tensors.v[0].type_name, "Q6_K");
+    assert_string_equal(g.tensors.v[0].type_name, "Q2_K");
     assert_int_equal(slm2_tensors_get(&g.tensors, "w", "memory", &t, &err), SLM2_EFORMAT);
-    assert_non_null(strstr(err.msg, "Q6_K"));
+    assert_non_null(strstr(err.msg, "Q2_K"));
     slm2_gguf_free(&g);
     slm2_buf_free(&b);
 }
@@ -617,7 +667,7 @@ static void test_clean(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_safetensors_round_trip), cmocka_unit_test(test_safetensors_headers), cmocka_unit_test(test_safetensors_damage),
     cmocka_unit_test(test_golden_shards),          cmocka_unit_test(test_hostile_index),       cmocka_unit_test(test_gguf_round_trip),
-    cmocka_unit_test(test_gguf_damage),            cmocka_unit_test(test_gguf_hostile),        cmocka_unit_test(test_gguf_integers),
+    cmocka_unit_test(test_gguf_damage), cmocka_unit_test(test_gguf_blocks),            cmocka_unit_test(test_gguf_hostile),        cmocka_unit_test(test_gguf_integers),
     cmocka_unit_test(test_clean),
 };
 SLM2_TEST_MAIN(tests)
