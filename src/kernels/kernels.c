@@ -44,6 +44,7 @@ static int cpu_best(void)
 static void fill_neon(struct slm2_kernels *k)
 {
     slm2_kernels_fill_neon(k);
+    slm2_kernels_fill_neon_int8(k);
 #if defined(__aarch64__) && defined(__linux__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) slm2_kernels_fill_neon_dotprod(k);
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP && getauxval(AT_HWCAP2) & HWCAP2_I8MM) slm2_kernels_fill_neon_i8mm(k);

@@ -99,6 +99,7 @@ void slm2_kernels_fill_avx512(struct slm2_kernels *k);
 void slm2_kernels_fill_vnni(struct slm2_kernels *k); /* int8 products by AVX-512 VNNI */
 void slm2_kernels_fill_bf16(struct slm2_kernels *k); /* bf16 products by AVX-512 BF16 */
 void slm2_kernels_fill_neon(struct slm2_kernels *k);
+void slm2_kernels_fill_neon_int8(struct slm2_kernels *k);    /* int8 products by any NEON */
 void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k); /* int8 products by Arm's SDOT */
 void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k);    /* int8 products by Arm's SMMLA, where SDOT is too */
 #endif
