@@ -77,6 +77,13 @@ for model in tiny nano; do
     for type in q8_0 q4_0; do slm2 quantize "$from" "$scratch/$model-$type.gguf" --type $type; done
     slm2 convert "$from" "$scratch/$model-shards" --max-shard-mb "$([ $model = nano ] && echo 30 || echo 1)"
 done
+# rows of whole blocks of 256, which llama.cpp's K types want; larger weights than training starts with, as above
+sed -e 's/vocab_size: .*/vocab_size: 512/' -e 's/hidden_size: .*/hidden_size: 256/' -e 's/intermediate_size: .*/intermediate_size: 768/' -e 's/init_std: .*/init_std: 0.06/' \
+    -e 's/\(bos\|eos\)_id: .*/\1_id: 0/' configs/nano.yml >"$scratch/wide.yml"
+slm2 init --config "$scratch/wide.yml" --out "$scratch/wide" --dtype f32 --seed 12
+slm2 convert "$scratch/wide" "$scratch/wide-f32.gguf"
+slm2 convert "$scratch/wide" "$scratch/wide-bf16.gguf" --dtype bf16
+slm2 quantize "$scratch/wide" "$scratch/wide-q4_1.gguf" --type q4_1
 for type in f32 q8_0; do slm2 convert "$golden/tiny-gqa-qkln" "$scratch/tiny-gqa-qkln-$type.gguf" --dtype $type; done
 slm2 convert "$golden/tiny-bf16" "$scratch/tiny-bf16-bf16.gguf"
 slm2 convert "$scratch/tiny-f32.gguf" "$scratch/tiny-back"

@@ -5,8 +5,8 @@ import { readFileSync, readdirSync } from "node:fs";
 import { check, data, file, filesFolder, finish, note, readSafetensors } from "./peer.mjs";
 import path from "node:path";
 
-const BLOCK = { F32: [1, 4], F16: [1, 2], BF16: [1, 2], Q8_0: [32, 34], Q4_0: [32, 18] };
-const FILE_TYPE = { f32: 0, f16: 1, q4_0: 2, q8_0: 7, bf16: 32 };
+const BLOCK = { F32: [1, 4], F16: [1, 2], BF16: [1, 2], Q8_0: [32, 34], Q4_0: [32, 18], Q4_1: [32, 20] };
+const FILE_TYPE = { f32: 0, f16: 1, q4_0: 2, q4_1: 3, q8_0: 7, bf16: 32 };
 const KEYS = {
     vocab_size: "vocab_size", context_length: "max_position_embeddings", embedding_length: "hidden_size", block_count: "num_hidden_layers",
     feed_forward_length: "intermediate_size", "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
