@@ -22,6 +22,7 @@
 #include "base/num.h"
 #include "kernels/kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -56,7 +57,7 @@ struct form {
 static size_t x8_bytes(size_t n_row, size_t n) { return n_row * (n / SLM2_QK) * sizeof(struct slm2_block_x8); }
 
 #ifdef __AVX2__ /* elsewhere the including file defines x8_pack */
-/* Largest magnitude by the order of its bits, so that a NaN makes the scale NaN and is not lost. */
+/* Largest magnitude by the order of its bits, so that NaN and infinity come out on top. */
 INLINE float x8_largest(const float *x)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -80,9 +81,10 @@ static void x8_pack(void *to, size_t n_row, size_t r, const float *x, size_t n)
     struct slm2_block_x8 *b = (struct slm2_block_x8 *)to + r;
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t i = 0; i < n; i += SLM2_QK, b += n_row, x += SLM2_QK) {
-        float d = x8_largest(x) / 127.0f;
-        if (d == 0.0f) {
-            *b = (struct slm2_block_x8){0};
+        float largest = x8_largest(x), d = largest / 127.0f;
+        bool finite = largest <= FLT_MAX;
+        if (!finite || d == 0.0f) {
+            *b = (struct slm2_block_x8){.d = finite ? 0.0f : NAN}; /* NaN goes on into every output of the row */
             continue;
         }
         __m256 dv = _mm256_set1_ps(d);
