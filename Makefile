@@ -187,8 +187,13 @@ check-neon: ## the kernels of 64-bit Arm, cross-built and run by qemu-user
 layers: ## prints every #include that points up
 	@tools/layers.sh
 
-bench: all ## speed of the kernels and of the tokenizer
-	@for p in $(wildcard bench/*.sh); do BUILD=$(BUILD) $$p || exit 1; done
+bench: all ## limits of this machine; with MODEL=path the speed of a model too
+	$(BUILD)/slm2 bench limits
+ifdef MODEL
+	$(BUILD)/slm2 bench --model '$(MODEL)'
+	$(BUILD)/slm2 bench --model '$(MODEL)' --contexts '$(or $(CONTEXTS),512,2048)' -n 32
+	$(BUILD)/slm2 bench --model '$(MODEL)' --seqs 8,16 -p 32
+endif
 
 fuzz: ## fuzz targets for libFuzzer in build-fuzz/fuzz/ (clang)
 	$(SUBMAKE) CC=$(CLANG) MODE=asan BUILD=build-fuzz FUZZER=1 FUZZ_FLAGS=-fsanitize=fuzzer-no-link fuzz-bins
