@@ -207,7 +207,7 @@ static void test_random_rows(void **state)
             slm2_quant_row(type, x, out, N);
             slm2_dequant_row(type, out, y, N);
             for (int b = 0; b < N / 32; b++) {
-                double amax = 0, min = INFINITY, max = -INFINITY;
+                double amax = 0, min = HUGE_VAL, max = -HUGE_VAL;
                 for (int i = 0; i < 32; i++) {
                     amax = fmax(amax, fabs((double)x[32 * b + i]));
                     min = fmin(min, (double)x[32 * b + i]);
