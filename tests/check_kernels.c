@@ -154,6 +154,26 @@ static void check_to_f32(void)
     }
 }
 
+/* Q8_0: the scalar bits, and a value is off by at most half a step and what F16 loses of the step */
+static void check_quantise(void)
+{
+    enum { N = 40 * SLM2_QK };
+    float *x = slot(0, N * 4), *back = slot(1, N * 4);
+    void *got = slot(2, slm2_dtype_bytes(SLM2_Q8_0, N)), *want = slot(3, slm2_dtype_bytes(SLM2_Q8_0, N));
+    for (size_t i = 0; i < N; i++) x[i] = i < SLM2_QK ? 0.0f : ldexpf((float)(int)draw(), -31 - (int)(i / SLM2_QK) % 7);
+    K->from_f32[SLM2_Q8_0](got, x, N);
+    S->from_f32[SLM2_Q8_0](want, x, N);
+    if (memcmp(got, want, slm2_dtype_bytes(SLM2_Q8_0, N))) bad("to Q8_0: not the bits of scalar");
+    S->to_f32[SLM2_Q8_0](back, got, N);
+    for (size_t i = 0; i < N; i++) {
+        float largest = S->max(x + i / SLM2_QK * SLM2_QK, SLM2_QK), least = 0;
+        for (size_t j = i / SLM2_QK * SLM2_QK; j < (i / SLM2_QK + 1) * SLM2_QK; j++) least = x[j] < least ? x[j] : least;
+        largest = largest > -least ? largest : -least;
+        if (!(fabsf(back[i] - x[i]) <= largest * (0.5f / 127 + 0x1p-11f))) bad("to Q8_0 [%zu]: %.9g from %.9g", i, (double)back[i], (double)x[i]);
+    }
+    band_ok(got);
+}
+
 static void check_from_f32(void)
 {
     for (int it = 0; it <= 2; it++) {
@@ -521,13 +541,13 @@ static void check_get(void)
     if (slm2_kernels_get(&k, K->name, &err) != SLM2_OK || k != K) bad("%s not found by its name", K->name);
     for (int t = 0; t < SLM2_N_DTYPE; t++) {
         bool integer = t == SLM2_I32 || t == SLM2_I64 || t == SLM2_U8, plain = t == SLM2_F32 || t == SLM2_F16 || t == SLM2_BF16;
-        if (!K->dot_w[t] == plain || !K->gemv_w[t] == plain || !K->to_f32[t] != integer || !K->from_f32[t] == plain)
+        if (!K->dot_w[t] == plain || !K->gemv_w[t] == plain || !K->to_f32[t] != integer || !K->from_f32[t] == (plain || t == SLM2_Q8_0))
             bad("table entries of type %s", slm2_dtype_info[t].name);
     }
 }
 
 static const struct { const char *name; void (*run)(void); } check[] = {
-    {"get", check_get},         {"dot", check_dot},         {"to_f32", check_to_f32},   {"from_f32", check_from_f32}, {"dot_w gemv_w", check_dot_w},
+    {"get", check_get},         {"dot", check_dot},         {"to_f32", check_to_f32},   {"from_f32", check_from_f32}, {"to Q8_0", check_quantise}, {"dot_w gemv_w", check_dot_w},
     {"products", check_product},
     {"gemm_nt", check_gemm_nt}, {"gemm_nn", check_gemm_nn}, {"axpy scale add max", check_rows}, {"exp_sum", check_exp_sum},
     {"sum_sq moments", check_sums}, {"swiglu", check_swiglu}, {"optimizers", check_optim},

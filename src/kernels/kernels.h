@@ -46,6 +46,8 @@ struct slm2_block_x8 {
     int8_t q[SLM2_QK]; /* -127 .. 127 */
 };
 
+struct slm2_attn_kernels;
+
 struct slm2_kernels {
     const char *name; /* "scalar", "avx2", "avx512", "neon" */
 
@@ -69,7 +71,8 @@ struct slm2_kernels {
     void (*gemm_nn)(float *c, size_t ldc, const float *a, size_t a_m, size_t a_k, const float *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate);
 
     void (*to_f32[SLM2_N_DTYPE])(float *y, const void *x, size_t n);   /* exact; NULL for integer types */
-    void (*from_f32[SLM2_N_DTYPE])(void *y, const float *x, size_t n); /* F32 F16 BF16 only: nearest even; NaN stays NaN */
+    void (*from_f32[SLM2_N_DTYPE])(void *y, const float *x, size_t n); /* F32 F16 BF16 only: nearest even; NaN stays NaN.
+                                                                         * Q8_0 too (n a multiple of SLM2_QK, finite numbers): d = f16(max|x| / 127), q = nearest even of x (127 / max|x|) */
 
     void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x, fma (scalar: multiply, then add) */
     void (*scale)(float *y, float a, size_t n);
@@ -88,6 +91,8 @@ struct slm2_kernels {
     void (*adamw)(float *p, float *m, float *v, const float *g, size_t n, float clip, float lr, float b1, float b2, float eps, float wd, float bc1, float bc2);
     /* v = a v + (1-a) g^2; p -= lr g / (sqrt(v) + eps), g scaled by clip first */
     void (*rmsprop)(float *p, float *v, const float *g, size_t n, float clip, float lr, float alpha, float eps);
+
+    const struct slm2_attn_kernels *attn; /* attention on tiles with bf16 products (attn.h); NULL where the processor has none */
 };
 
 /* The best table for this processor; SLM2_ISA=scalar|avx2|avx512|neon is read by the program and passed as `isa` (NULL: best).
@@ -98,6 +103,7 @@ void slm2_kernels_fill_avx2(struct slm2_kernels *k);
 void slm2_kernels_fill_avx512(struct slm2_kernels *k);
 void slm2_kernels_fill_vnni(struct slm2_kernels *k); /* int8 products by AVX-512 VNNI */
 void slm2_kernels_fill_bf16(struct slm2_kernels *k); /* bf16 products by AVX-512 BF16 */
+void slm2_kernels_fill_attn(struct slm2_kernels *k); /* attention by AVX-512 BF16 */
 void slm2_kernels_fill_neon(struct slm2_kernels *k);
 void slm2_kernels_fill_neon_int8(struct slm2_kernels *k);    /* int8 products by any NEON */
 void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k); /* int8 products by Arm's SDOT */

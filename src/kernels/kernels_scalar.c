@@ -56,6 +56,18 @@ static void bf16_from_f32(void *y, const float *x, size_t n)
     for (size_t i = 0; i < n; i++) h[i] = slm2_f32_to_bf16(x[i]);
 }
 
+static void q8_0_from_f32(void *y, const float *x, size_t n)
+{
+    struct slm2_block_q8_0 *b = y;
+    for (size_t i = 0; i < n; i += SLM2_QK, b++) {
+        float largest = 0;
+        for (size_t j = 0; j < SLM2_QK; j++) largest = fmaxf(largest, fabsf(x[i + j]));
+        float by = largest > 0 ? 127.0f / largest : 0.0f;
+        b->d = slm2_f32_to_f16(largest / 127.0f);
+        for (size_t j = 0; j < SLM2_QK; j++) b->q[j] = (int8_t)nearbyintf(x[i + j] * by);
+    }
+}
+
 /* ---- products with rows of plain types ---------------------------------------------------------------------------- */
 
 /* Widens PIECE elements at a time; lanes go on from piece to piece because PIECE is a multiple of LANES. */
@@ -466,7 +478,7 @@ void slm2_kernels_fill_scalar(struct slm2_kernels *k)
         .to_f32 = {[SLM2_F32] = f32_to_f32, [SLM2_F16] = f16_to_f32, [SLM2_BF16] = bf16_to_f32, [SLM2_Q8_0] = q8_0_to_f32,
                    [SLM2_Q4_0] = q4_0_to_f32, [SLM2_Q4_1] = q4_1_to_f32, [SLM2_Q4_K] = q4_k_to_f32, [SLM2_Q5_K] = q5_k_to_f32,
                    [SLM2_Q6_K] = q6_k_to_f32},
-        .from_f32 = {[SLM2_F32] = f32_from_f32, [SLM2_F16] = f16_from_f32, [SLM2_BF16] = bf16_from_f32},
+        .from_f32 = {[SLM2_F32] = f32_from_f32, [SLM2_F16] = f16_from_f32, [SLM2_BF16] = bf16_from_f32, [SLM2_Q8_0] = q8_0_from_f32},
         .axpy = axpy,
         .scale = scale,
         .add = add,

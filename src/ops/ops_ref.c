@@ -189,11 +189,26 @@ static void ref_add(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_ma
     }
 }
 
+/* A block of Q8_0 at element (row, col), from 32 elements of src: struct slm2_kernels, from_f32. */
+static void quantise(struct slm2_mat *dst, int row, const struct slm2_mat *src, int src_row, int col)
+{
+    struct slm2_block_q8_0 *b = (struct slm2_block_q8_0 *)dst->data + ((size_t)row * (size_t)dst->stride + (size_t)col) / SLM2_QK;
+    float largest = 0;
+    for (int i = 0; i < SLM2_QK; i++) largest = fmaxf(largest, fabsf((float)get(src, src_row, col + i)));
+    float by = largest > 0 ? 127.0f / largest : 0.0f;
+    b->d = slm2_f32_to_f16(largest / 127.0f);
+    for (int i = 0; i < SLM2_QK; i++) b->q[i] = (int8_t)nearbyintf((float)get(src, src_row, col + i) * by);
+}
+
 static void ref_scatter(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src, const int32_t *index)
 {
     (void)c;
     for (int r = 0; r < src->n_row; r++) {
-        for (int i = 0; i < src->n_col; i++) set(dst, index[r], i, get(src, r, i));
+        if (dst->dtype == SLM2_Q8_0) {
+            for (int i = 0; i < src->n_col; i += SLM2_QK) quantise(dst, index[r], src, r, i);
+        } else {
+            for (int i = 0; i < src->n_col; i++) set(dst, index[r], i, get(src, r, i));
+        }
     }
 }
 
