@@ -107,7 +107,7 @@ static void x8_pack(void *to, size_t n_row, size_t r, const float *x, size_t n)
 INLINE void fetch(const uint8_t *p, size_t bytes)
 {
     __asm__ volatile("" ::: "memory"); /* here, between other loads: together they would be too many at once */
-    UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 2); /* into L2 */
+    UNROLL for (size_t q = 0; q < bytes; q += 64) __builtin_prefetch(p + q, 0, 3);
     __asm__ volatile("" ::: "memory");
 }
 
@@ -119,8 +119,9 @@ static void unpack_q8_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t 
     const size_t bytes = sizeof(struct slm2_block_q8_0);
     for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 1) * VB) {
         vi v[STEPS];
-        fetch(ahead, LANES * bytes);
+        fetch(ahead, LANES * bytes / 2);
         transpose(w + 2, row_bytes, v);
+        fetch(ahead + LANES * bytes / 2, LANES * bytes / 2);
         transpose(w + 18, row_bytes, v + 4);
         UNROLL for (size_t j = 0; j < STEPS; j++) put_i(to, j, q8_codes(v[j]));
         put_f(to, STEPS, gather_f16(w, row_bytes));
