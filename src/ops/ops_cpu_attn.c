@@ -131,6 +131,21 @@ static void online_softmax(const struct slm2_kernels *k, float *row, int seen, i
     for (int j = slm2_max_int(seen, 0); j < keys; j++) row[j] = 0;
 }
 
+/* Rows [row, row + n_row) of a head in the cache as a panel of floats.  Where they are unpacked, each asks for its like in the next tile: rows
+ * of one head lie too far apart for the processor to see what comes, and asking for a whole tile at once would only fill its queue. */
+static const float *cache_panel(const struct slm2_ctx *c, const struct slm2_mat *m, int row, int n_row, int col, int hd, float *tmp, size_t *ld)
+{
+    if (m->dtype == SLM2_F32) return slm2_cpu_panel(c, m, row, n_row, col, hd, tmp, ld);
+    const uint8_t *p = slm2_cpu_at(m, row, col);
+    size_t bytes = slm2_dtype_bytes(m->dtype, (size_t)hd), row_bytes = slm2_mat_row_bytes(m);
+    *ld = (size_t)hd;
+    for (int r = 0; r < n_row; r++, p += row_bytes) {
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + KEYS * row_bytes + i, 0, 2);
+        c->k->to_f32[m->dtype](tmp + (size_t)r * (size_t)hd, p, (size_t)hd);
+    }
+    return tmp;
+}
+
 /* Set `set` against the keys from j on, in fp32. */
 static void tile_fp32(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int set, int j)
 {
@@ -138,11 +153,11 @@ static void tile_fp32(const struct slm2_ctx *c, const struct attn *a, struct lin
     int keys = slm2_min_int(KEYS, l->n_key - j), n = l->n * a->part, first = 0, col = (l->h0 + set * a->part) / a->group * a->hd;
     while (first < n && l->seen[first] <= j) first++; /* rows come in order: those before see nothing of this tile */
     size_t ld, d = (size_t)a->hd, at = (size_t)(set * n + first), lines = (size_t)(n - first);
-    const float *kp = slm2_cpu_panel(c, a->k, l->key0 + j, keys, col, a->hd, l->tile[0], &ld);
+    const float *kp = cache_panel(c, a->k, l->key0 + j, keys, col, a->hd, l->tile[0], &ld);
     k->gemm_nt(l->s, KEYS, (const float *)l->q + at * d, d, kp, ld, lines, (size_t)keys, d, false);
     for (size_t i = 0; i < lines; i++)
         online_softmax(k, l->s + i * KEYS, slm2_min_int(keys, l->seen[(size_t)first + i] - j), keys, l->sum + (at + i) * d, l->state + (at + i) * SLM2_ATTN_STATE, d);
-    const float *vp = slm2_cpu_panel(c, a->v, l->key0 + j, keys, col, a->hd, l->tile[1], &ld);
+    const float *vp = cache_panel(c, a->v, l->key0 + j, keys, col, a->hd, l->tile[1], &ld);
     k->gemm_nn(l->sum + at * d, d, l->s, KEYS, 1, vp, ld, lines, d, (size_t)keys, true);
 }
 
