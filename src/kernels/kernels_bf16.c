@@ -41,8 +41,8 @@ INLINE __m512i broadcast(const uint32_t *pair) { return _mm512_set1_epi32((int)*
 /* Where a tile finds pair p of row i in block b: a[b * block + i * row + p * pair]. */
 struct pairs { const uint32_t *at; size_t block; };
 
-/* nm rows x nv vectors of c (= or +=) over n_pair pairs.  The last vector has the lanes of `last`; rows from m on repeat row m - 1: the same sums
- * to the same place.  b: nv vectors a pair, a_row and a_pair as above: constants of the caller. */
+/* nm rows x nv vectors of c (= or +=) over n_pair pairs, of which rows from m on are not stored.  The last vector has the lanes of `last`.
+ * b: nv vectors a pair.  a_row, a_pair as above, nm, nv: constants of the caller. */
 INLINE void tile(float *c, size_t ldc, struct pairs a, const size_t a_row, const size_t a_pair, const __m512i *b, size_t n_pair, size_t m,
                  __mmask16 last, bool start, const int nm, const int nv)
 {
@@ -67,8 +67,9 @@ INLINE void tile(float *c, size_t ldc, struct pairs a, const size_t a_row, const
         }
     }
     UNROLL for (int i = 0; i < nm; i++) {
+        if ((size_t)i >= m) continue;
         UNROLL for (int v = 0; v < nv; v++) {
-            float *at = c + slm2_min_size((size_t)i, m - 1) * ldc + (size_t)v * LANES;
+            float *at = c + (size_t)i * ldc + (size_t)v * LANES;
             if (v == nv - 1) _mm512_mask_storeu_ps(at, last, sum[i][v]);
             else _mm512_storeu_ps(at, sum[i][v]);
         }
@@ -320,7 +321,7 @@ static void pack_b(__m512i *to, const uint16_t *b, size_t ldb, size_t n, size_t 
     }
 }
 
-/* m rows of A whose pairs lie together, in tiles of MR: [block][row][16 pairs]; a tile's missing rows repeat the last. */
+/* m rows of A whose pairs lie together, in tiles of MR: [block][row][16 pairs]; a tile's missing rows repeat the last one. */
 static void pack_a_rows(uint32_t *to, const uint16_t *a, size_t a_m, size_t m, size_t k)
 {
     for (size_t i0 = 0; i0 < m; i0 += MR) {
@@ -332,7 +333,7 @@ static void pack_a_rows(uint32_t *to, const uint16_t *a, size_t a_m, size_t m, s
     }
 }
 
-/* m columns of A, which runs along them, in tiles of MR: [pair][row]; a tile's missing rows are zeros that are never stored.  All tiles of a pair at
+/* m columns of A, which runs along them, in tiles of MR: [pair][row]; a tile's missing rows are zeros.  All tiles of a pair at
  * once: rows of A may be pages apart, so their lines do not stay in a cache for the next tile. */
 static void pack_a_columns(uint32_t *to, const uint16_t *a, size_t a_k, size_t m, size_t k)
 {

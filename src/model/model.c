@@ -87,6 +87,15 @@ void slm2_model_logprob(const struct slm2_model *m, struct slm2_acts *a, const s
     }
 }
 
+/* The gradient of F32 logits in the type of the activations, each row at the place of its logits. */
+static struct slm2_mat gradient_in_place(const struct slm2_mat *logits, enum slm2_dtype type)
+{
+    struct slm2_mat d = *logits;
+    d.dtype = type;
+    d.stride = (int)((size_t)logits->stride * sizeof(float) / slm2_dtype_bytes(type, 1));
+    return d;
+}
+
 /* The head's part: log-probabilities, gradient of lm_head, gradient of the final norm's output into a->dln. */
 static void head_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp)
 {
@@ -99,9 +108,10 @@ static void head_backward(struct slm2_model *m, struct slm2_acts *a, const struc
         int k = slm2_min_int(n - i, a->max_logit_rows);
         const int32_t *rows = a->rows + i;
         head_chunk(m, a, b, rows, k);
+        struct slm2_mat dlogits = gradient_in_place(&a->logits, a->dtype);
         a->head_dx.n_row = k;
-        c->ops->logprob(c, a->head_lp, NULL, &a->logits, &a->logits, a->head_target, a->head_weight);
-        c->ops->linear_bwd(c, &a->head_dx, false, &dw, NULL, &a->logits, &a->head_x, weight(m, SLM2_P_HEAD));
+        c->ops->logprob(c, a->head_lp, NULL, &dlogits, &a->logits, a->head_target, a->head_weight);
+        c->ops->linear_bwd(c, &a->head_dx, false, &dw, NULL, &dlogits, &a->head_x, weight(m, SLM2_P_HEAD));
         c->ops->scatter(c, &a->dln, &a->head_dx, rows);
         for (int j = 0; lp && j < k; j++) lp[rows[j]] = a->head_lp[j];
     }

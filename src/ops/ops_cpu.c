@@ -178,13 +178,17 @@ static void cpu_rope(struct slm2_ctx *c, struct slm2_mat *x, int n_head, int n_r
     assert(SLM2_CPU_ROWS * (size_t)n_rot <= c->scratch_floats);
 #pragma omp parallel num_threads(c->n_threads) if (n_elems(x) > SMALL)
     {
-        float *co = c->scratch[omp_get_thread_num()], *si = co + half, *load = si + half;
-        for (int i = 0; i < half; i++) co[i] = si[i] = 0;
+        float *tmp = c->scratch[omp_get_thread_num()], *co = tmp + n_rot, *si = co + half, *load = si + half;
+        double *frequency = (double *)(void *)tmp;
+        for (int i = 0; i < half; i++) {
+            co[i] = si[i] = 0;
+            frequency[i] = pow((double)theta, -2.0 * i / n_rot);
+        }
         int at = -1; /* the position that co and si hold */
 #pragma omp for schedule(static)
         for (int r = 0; r < x->n_row; r++) {
             for (int i = 0; i < half && position[r] != at; i++) {
-                double angle = position[r] * pow((double)theta, -2.0 * i / n_rot);
+                double angle = position[r] * frequency[i];
                 co[i] = (float)cos(angle);
                 si[i] = (float)sin(angle) * (float)sign;
             }
@@ -252,26 +256,35 @@ static void cpu_add(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_ma
 }
 
 /* ---- loss ----------------------------------------------------------------------------------------------------------- */
-static void logprob_row(const struct slm2_ctx *c, float *lp, int32_t *argmax, float *dx, const float *x, int n, int target, float weight)
+/* d[i] = weight exp(x[i] - m) / sum, less weight at the target.  What d holds is read before it is written: a row of bf16 may begin where x does. */
+static void logprob_grad(const struct slm2_ctx *c, enum slm2_dtype type, void *d, const float *x, float m, double sum, int n, int target, float weight)
 {
-    float m = c->k->max(x, (size_t)n), tmp[VOCAB_CHUNK], at_target = target < 0 ? 0 : x[target];
+    float tmp[VOCAB_CHUNK];
+    for (int i = 0; i < n; i += VOCAB_CHUNK) {
+        int k = slm2_min_int(VOCAB_CHUNK, n - i);
+        float *out = type == SLM2_F32 ? (float *)d + i : tmp;
+        c->k->exp_sum(out, x + i, m, (size_t)k);
+        c->k->scale(out, (float)((double)weight / sum), (size_t)k);
+        if (target >= i && target < i + k) out[target - i] -= weight;
+        if (out == tmp) c->k->from_f32[type]((uint8_t *)d + slm2_dtype_bytes(type, (size_t)i), tmp, (size_t)k);
+    }
+}
+
+/* A row of logits stays in the second cache from one pass over it to the next. */
+static void logprob_row(const struct slm2_ctx *c, float *lp, int32_t *argmax, enum slm2_dtype type, void *dx, const float *x, int n, int target, float weight)
+{
+    float tmp[VOCAB_CHUNK], m = 0;
+    double sum = 0;
+    if (argmax || target >= 0) m = c->k->max(x, (size_t)n);
     if (argmax) {
         int best = 0;
         while (best < n && x[best] != m) best++;
         *argmax = best < n ? best : 0; /* only NaN is unequal to itself */
     }
-    bool grad = dx && target >= 0 && weight != 0;
-    double sum = 0;
-    for (int i = 0; i < n && target >= 0; i += VOCAB_CHUNK) {
-        sum += (double)c->k->exp_sum(grad ? dx + i : tmp, x + i, m, (size_t)slm2_min_int(VOCAB_CHUNK, n - i));
-    }
-    *lp = target < 0 ? 0 : (float)((double)at_target - (double)m - log(sum));
-    if (grad) {
-        c->k->scale(dx, (float)((double)weight / sum), (size_t)n);
-        dx[target] -= weight;
-    } else if (dx) {
-        memset(dx, 0, (size_t)n * sizeof *dx);
-    }
+    for (int i = 0; i < n && target >= 0; i += VOCAB_CHUNK) sum += (double)c->k->exp_sum(tmp, x + i, m, (size_t)slm2_min_int(VOCAB_CHUNK, n - i));
+    *lp = target < 0 ? 0 : (float)((double)x[target] - (double)m - log(sum));
+    if (dx && target >= 0 && weight != 0) logprob_grad(c, type, dx, x, m, sum, n, target, weight);
+    else if (dx) memset(dx, 0, slm2_dtype_bytes(type, (size_t)n));
 }
 
 static void cpu_logprob(struct slm2_ctx *c, float *lp, int32_t *argmax, struct slm2_mat *dlogits, const struct slm2_mat *logits, const int32_t *target,
@@ -279,8 +292,8 @@ static void cpu_logprob(struct slm2_ctx *c, float *lp, int32_t *argmax, struct s
 {
 #pragma omp parallel for schedule(static) num_threads(c->n_threads) if (n_elems(logits) > SMALL)
     for (int r = 0; r < logits->n_row; r++) {
-        logprob_row(c, lp + r, argmax ? argmax + r : NULL, dlogits ? slm2_cpu_at(dlogits, r, 0) : NULL, slm2_cpu_at(logits, r, 0), logits->n_col,
-                    target[r], dlogits ? weight[r] : 0);
+        logprob_row(c, lp + r, argmax ? argmax + r : NULL, dlogits ? dlogits->dtype : SLM2_F32, dlogits ? slm2_cpu_at(dlogits, r, 0) : NULL,
+                    slm2_cpu_at(logits, r, 0), logits->n_col, target[r], dlogits ? weight[r] : 0);
     }
 }
 

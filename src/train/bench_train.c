@@ -1,4 +1,4 @@
-/* bench_train.c - how fast the training step is, on random tokens, beside what the matrix kernel could do. */
+/* bench_train.c - how fast the training step is, on random tokens, beside what the processor could do. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -6,33 +6,28 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "data/pack.h"
+#include "kernels/peak.h"
 #include "train/pretrain.h"
 
-enum { PEAK_M = 64, PEAK_N = 64, PEAK_K = 512, PEAK_FLOATS = (PEAK_M + PEAK_N) * PEAK_K + PEAK_M * PEAK_N, PEAK_RUNS = 40 };
-
-/* Best of many short runs, so that a busy machine has a quiet moment for one: every thread multiplies blocks in its own cache. */
-static slm2_status measure_peak(const struct slm2_ctx *c, double *flops_per_s, struct slm2_err *err)
+/* What all threads together can compute in the type that the step multiplies in; best of several short runs, so that a busy machine has a quiet
+ * moment for one.  A set without bf16 arithmetic widens: its limit is that of fp32. */
+static double measure_peak(const struct slm2_ctx *c, enum slm2_precision precision)
 {
-    float *mem = calloc((size_t)c->n_threads * PEAK_FLOATS, sizeof *mem);
-    if (!mem) return slm2_fail(err, SLM2_ENOMEM, "no memory to measure the matrix kernel");
-    *flops_per_s = 0;
-    for (int repeats = 1, runs = 0; runs < PEAK_RUNS;) {
-        double start = slm2_now_s();
+    enum { RUNS = 20 };
+    const struct slm2_peak *p = slm2_peak_get(c->k);
+    enum slm2_peak_kind kind = precision == SLM2_BF16_MIXED && p->compute[SLM2_PEAK_BF16] ? SLM2_PEAK_BF16 : SLM2_PEAK_FP32;
+    double best = 0;
+    for (int run = 0; run < RUNS; run++) {
+        double sum = 0;
 #pragma omp parallel for schedule(static) num_threads(c->n_threads)
         for (int t = 0; t < c->n_threads; t++) {
-            float *a = mem + (size_t)t * PEAK_FLOATS, *b = a + PEAK_M * PEAK_K, *y = b + PEAK_N * PEAK_K;
-            for (int i = 0; i < repeats; i++) c->k->gemm_nt(y, PEAK_N, a, PEAK_K, b, PEAK_K, PEAK_M, PEAK_N, PEAK_K, false);
+            double one = slm2_peak_measure(p, kind, 0.01);
+#pragma omp critical
+            sum += one;
         }
-        double took = slm2_now_s() - start;
-        if (took < 0.004) {
-            repeats *= 2;
-            continue;
-        }
-        *flops_per_s = fmax(*flops_per_s, 2.0 * PEAK_M * PEAK_N * PEAK_K * repeats * c->n_threads / took);
-        runs++;
+        best = fmax(best, sum);
     }
-    free(mem);
-    return SLM2_OK;
+    return best;
 }
 
 static int by_value(const void *a, const void *b)
@@ -77,7 +72,6 @@ slm2_status slm2_bench_train(const struct slm2_pretrain_opts *o, const char *wha
         slm2_progress("bench train", (s + 1.0) / steps, "%.0f tokens/s", (double)max_tok * o->accumulation / (slm2_now_s() - start));
     }
     slm2_progress_end();
-    if (st == SLM2_OK) st = measure_peak(&t->ctx, &res->peak_flops_per_s, err);
     if (st == SLM2_OK) {
         qsort(took, (size_t)steps, sizeof *took, by_value);
         res->n_tok_per_step = (int)max_tok * o->accumulation;
@@ -85,6 +79,7 @@ slm2_status slm2_bench_train(const struct slm2_pretrain_opts *o, const char *wha
         res->median_step_s = took[steps / 2];
         res->tok_per_s = res->n_tok_per_step / took[0];
         res->flops_per_s = res->tok_per_s * slm2_model_flops_per_token(&cfg, n_ctx / 2.0);
+        res->peak_flops_per_s = measure_peak(&t->ctx, (enum slm2_precision)o->precision);
         res->mfu = res->flops_per_s / res->peak_flops_per_s;
         res->bytes = slm2_trainer_bytes(t);
     }

@@ -47,7 +47,7 @@ slm2_status slm2_pretrain(const char *config_path, const char *const *sets, int 
 struct slm2_bench_train_result {
     double tok_per_s, flops_per_s;   /* best step */
     double mfu;                      /* flops_per_s over peak_flops_per_s */
-    double peak_flops_per_s;         /* of this program's matrix kernel on blocks that stay in cache, all threads */
+    double peak_flops_per_s;         /* of the processor in the type that is multiplied (fp32, or bf16 where it can), all operands in registers, all threads */
     double step_s, median_step_s;
     size_t bytes;
     int n_tok_per_step;

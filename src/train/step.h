@@ -32,7 +32,7 @@ struct slm2_trainer_opts {
     struct slm2_optim optim;
     bool recompute;                  /* keep only layer inputs; the same bits, less memory */
     int max_tok;                     /* tokens of the largest micro-batch */
-    int max_logit_rows;              /* rows of the head computed at once; 0: chosen from the vocabulary */
+    int max_logit_rows;              /* rows of the head computed at once; 0: chosen from the width */
     struct slm2_ctx_opts ctx;        /* backend, isa, threads */
 };
 struct slm2_trainer {
