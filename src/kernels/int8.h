@@ -114,52 +114,55 @@ INLINE void fetch(const uint8_t *p, size_t bytes)
 INLINE void put_i(uint8_t *to, size_t vector, vi v) { i_store(to + vector * VB, v); }
 INLINE void put_f(uint8_t *to, size_t vector, vf v) { v_store((float *)(void *)(to + vector * VB), v); }
 
-static void unpack_q8_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+/* One block, for the types whose blocks are 32 long. */
+INLINE void block_q8_0(uint8_t *to, const uint8_t *w, size_t row_bytes, const uint8_t *ahead)
 {
     const size_t bytes = sizeof(struct slm2_block_q8_0);
-    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 1) * VB) {
-        vi v[STEPS];
-        fetch(ahead, LANES * bytes / 2);
-        transpose(w + 2, row_bytes, v);
-        fetch(ahead + LANES * bytes / 2, LANES * bytes / 2);
-        transpose(w + 18, row_bytes, v + 4);
-        UNROLL for (size_t j = 0; j < STEPS; j++) put_i(to, j, q8_codes(v[j]));
-        put_f(to, STEPS, gather_f16(w, row_bytes));
+    vi v[STEPS];
+    fetch(ahead, LANES * bytes / 2);
+    transpose(w + 2, row_bytes, v);
+    fetch(ahead + LANES * bytes / 2, LANES * bytes / 2);
+    transpose(w + 18, row_bytes, v + 4);
+    UNROLL for (size_t j = 0; j < STEPS; j++) put_i(to, j, q8_codes(v[j]));
+    put_f(to, STEPS, gather_f16(w, row_bytes));
+}
+
+INLINE void put_nibbles(uint8_t *to, const uint8_t *w, size_t row_bytes)
+{
+    const vi low = i_set1(0x0f0f0f0f);
+    vi v[4];
+    transpose(w, row_bytes, v);
+    UNROLL for (size_t j = 0; j < 4; j++) {
+        put_i(to, j, i_and(v[j], low));
+        put_i(to, 4 + j, i_and(i_srl(v[j], 4), low));
     }
 }
 
-static void unpack_q4_0(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+INLINE void block_q4_0(uint8_t *to, const uint8_t *w, size_t row_bytes, const uint8_t *ahead)
 {
-    const size_t bytes = sizeof(struct slm2_block_q4_0);
-    const vi low = i_set1(0x0f0f0f0f);
-    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 1) * VB) {
-        vi v[4];
-        fetch(ahead, LANES * bytes);
-        transpose(w + 2, row_bytes, v);
-        UNROLL for (size_t j = 0; j < 4; j++) {
-            put_i(to, j, i_and(v[j], low));
-            put_i(to, 4 + j, i_and(i_srl(v[j], 4), low));
-        }
-        put_f(to, STEPS, gather_f16(w, row_bytes));
-    }
+    fetch(ahead, LANES * sizeof(struct slm2_block_q4_0));
+    put_nibbles(to, w + 2, row_bytes);
+    put_f(to, STEPS, gather_f16(w, row_bytes));
 }
 
-static void unpack_q4_1(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)
+INLINE void block_q4_1(uint8_t *to, const uint8_t *w, size_t row_bytes, const uint8_t *ahead)
 {
-    const size_t bytes = sizeof(struct slm2_block_q4_1);
-    const vi low = i_set1(0x0f0f0f0f);
-    for (size_t b = 0; b < n_block; b++, w += bytes, ahead += LANES * bytes, to += (STEPS + 2) * VB) {
-        vi v[4], dm = gather_32(w, row_bytes);
-        fetch(ahead, LANES * bytes);
-        transpose(w + 4, row_bytes, v);
-        UNROLL for (size_t j = 0; j < 4; j++) {
-            put_i(to, j, i_and(v[j], low));
-            put_i(to, 4 + j, i_and(i_srl(v[j], 4), low));
-        }
-        put_f(to, STEPS, f16_low(dm));
-        put_f(to, STEPS + 1, f16_high(dm));
-    }
+    vi dm = gather_32(w, row_bytes);
+    fetch(ahead, LANES * sizeof(struct slm2_block_q4_1));
+    put_nibbles(to, w + 4, row_bytes);
+    put_f(to, STEPS, f16_low(dm));
+    put_f(to, STEPS + 1, f16_high(dm));
 }
+
+#define UNPACK(NAME, STORED, N_VECTOR)                                                                                                              \
+    static void unpack_##NAME(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)                               \
+    {                                                                                                                                              \
+        for (size_t b = 0; b < n_block; b++, w += sizeof(STORED), ahead += LANES * sizeof(STORED), to += (N_VECTOR) * VB)                          \
+            block_##NAME(to, w, row_bytes, ahead);                                                                                                 \
+    }
+UNPACK(q8_0, struct slm2_block_q8_0, STEPS + 1)
+UNPACK(q4_0, struct slm2_block_q4_0, STEPS + 1)
+UNPACK(q4_1, struct slm2_block_q4_1, STEPS + 2)
 
 /* Q4_K and Q5_K: scale and minimum of group g, from the first 16 bytes of the rows' blocks (head): d and dmin, then 12 bytes of 6-bit numbers */
 INLINE void put_k_scales(uint8_t *to, const vi head[4], vf d, vf minus_dmin, const int g)
@@ -360,6 +363,7 @@ INLINE size_t tile_rows(size_t m, size_t most) { return m >= most ? most : most 
 typedef void unpack_fn(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead);
 typedef void pair_fn(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t strip, size_t n_block,
                      size_t n_last);
+typedef void one_fn(float *y, const struct slm2_block_x8 *x, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead);
 typedef void strip_fn(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t n_block, size_t n_last,
                       bool first);
 
@@ -403,13 +407,33 @@ INLINE void int8_mul(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
     }
 }
 
+/* NAME_one: a whole strip for one row of activations.  What a block is unpacked to stays in registers: the compiler sees its stores and loads. */
+#define ONE(NAME, STORED, ...)                                                                                                                     \
+    static void NAME##_one(float *y, const struct slm2_block_x8 *x, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead)      \
+    {                                                                                                                                              \
+        const struct form form = {__VA_ARGS__};                                                                                                    \
+        vf acc[MOST_ROWS][2];                                                                                                                      \
+        acc[0][0] = v_zero();                                                                                                                      \
+        for (size_t b = 0; b < n_block; b++, x++, w += sizeof(STORED), ahead += LANES * sizeof(STORED)) {                                          \
+            uint8_t block[MAX_VECTORS * VB] __attribute__((aligned(64)));                                                                          \
+            block_##NAME(block, w, row_bytes, ahead);                                                                                              \
+            tile_block(acc, x, block, 0, 1, 1, form);                                                                                              \
+        }                                                                                                                                          \
+        v_store(y, acc[0][0]);                                                                                                                     \
+    }
+
+/* one: NULL where blocks are longer than 32 */
 INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, const uint8_t *w, size_t row_bytes, size_t n_out, size_t n,
-                     size_t bytes, unpack_fn *unpack, strip_fn *strip)
+                     size_t bytes, unpack_fn *unpack, strip_fn *strip, one_fn *one)
 {
     uint8_t panel[PIECE * MAX_VECTORS * VB] __attribute__((aligned(64))), copy[LANES * PIECE * MAX_BLOCK_BYTES];
     float acc[SLM2_FEW * LANES] __attribute__((aligned(64)));
     for (size_t o = 0; o < n_out; o += LANES, w += LANES * row_bytes) {
         size_t rows = slm2_min_size(LANES, n_out - o);
+        if (one && n_row == 1 && rows == LANES) {
+            one(y + o, x, w, row_bytes, n / SLM2_QK, w + LANES * row_bytes);
+            continue;
+        }
         for (size_t b = 0; b < n / SLM2_QK; b += PIECE) {
             size_t n_block = slm2_min_size(PIECE, n / SLM2_QK - b), apart = row_bytes;
             const uint8_t *from = w + b / PIECE * bytes;
@@ -426,7 +450,7 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
 }
 
 /* What remains to be said of a type: its form, elements and bytes of a stored block, unpack_NAME. */
-#define PRODUCT(NAME, FORM, ELEMS, STORED)                                                                                                         \
+#define PRODUCT(NAME, FORM, ELEMS, STORED, ONE_ROW)                                                                                                       \
     static size_t NAME##_w_bytes(size_t n_out, size_t n)                                                                                           \
     {                                                                                                                                              \
         return (n_out + LANES - 1) / LANES * (n / SLM2_QK) * FORM##_vectors * VB;                                                                  \
@@ -441,7 +465,7 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
     }                                                                                                                                              \
     static void NAME##_few(float *y, size_t ldy, const void *x, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n)             \
     {                                                                                                                                              \
-        int8_few(y, ldy, x, n_row, w, row_bytes, n_out, n, SLM2_QKK / (ELEMS) * sizeof(STORED), unpack_##NAME, FORM##_strip);                       \
+        int8_few(y, ldy, x, n_row, w, row_bytes, n_out, n, SLM2_QKK / (ELEMS) * sizeof(STORED), unpack_##NAME, FORM##_strip, ONE_ROW);              \
     }                                                                                                                                              \
     static const struct slm2_product NAME##_product = {x8_bytes, x8_pack, NAME##_w_bytes, NAME##_w_pack, NAME##_mul, NAME##_few};
 
@@ -450,12 +474,15 @@ TILES(form_q4, 8, 1, 0, 8)
 TILES(form_q4_min, 0, 1, 1, 8)
 TILES(form_q5_min, 0, 1, 1, 4)
 TILES(form_q6, 32, 2, 0, 2)
-PRODUCT(q8_0, form_q8, SLM2_QK, struct slm2_block_q8_0)
-PRODUCT(q4_0, form_q4, SLM2_QK, struct slm2_block_q4_0)
-PRODUCT(q4_1, form_q4_min, SLM2_QK, struct slm2_block_q4_1)
-PRODUCT(q4_k, form_q4_min, SLM2_QKK, struct slm2_block_q4_k)
-PRODUCT(q5_k, form_q5_min, SLM2_QKK, struct slm2_block_q5_k)
-PRODUCT(q6_k, form_q6, SLM2_QKK, struct slm2_block_q6_k)
+ONE(q8_0, struct slm2_block_q8_0, Q8_ZERO, 1, 0, 0)
+ONE(q4_0, struct slm2_block_q4_0, 8, 1, 0, 8)
+ONE(q4_1, struct slm2_block_q4_1, 0, 1, 1, 8)
+PRODUCT(q8_0, form_q8, SLM2_QK, struct slm2_block_q8_0, q8_0_one)
+PRODUCT(q4_0, form_q4, SLM2_QK, struct slm2_block_q4_0, q4_0_one)
+PRODUCT(q4_1, form_q4_min, SLM2_QK, struct slm2_block_q4_1, q4_1_one)
+PRODUCT(q4_k, form_q4_min, SLM2_QKK, struct slm2_block_q4_k, NULL)
+PRODUCT(q5_k, form_q5_min, SLM2_QKK, struct slm2_block_q5_k, NULL)
+PRODUCT(q6_k, form_q6, SLM2_QKK, struct slm2_block_q6_k, NULL)
 
 static void fill_int8(struct slm2_kernels *k)
 {
