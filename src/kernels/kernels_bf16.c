@@ -26,6 +26,7 @@ enum {
     KC = 512,            /* elements of k that a group keeps in the first cache: 32 KiB */
     MC = 10 * MR,        /* rows of A packed at a time by gemm_nn_bf16: 120 KiB */
     NC = 8 * GROUP,      /* columns of B packed at a time: 256 KiB of the second cache */
+    AHEAD = 8,           /* rows between asking for one and packing it: rows may be pages apart, where the processor does not foresee them */
     X_ROWS = 256,        /* rows of activations whose KC elements stay in the second cache while the groups pass: 256 KiB */
 };
 
@@ -314,6 +315,8 @@ static void pack_b(__m512i *to, const uint16_t *b, size_t ldb, size_t n, size_t 
             __mmask32 mask = first32(n - j);
             size_t nv = n - j > LANES ? 2 : 1;
             __m512i *at = to + j / LANES * n_pair + p * nv;
+            _mm_prefetch((const char *)(even + AHEAD * ldb + j), _MM_HINT_T0);
+            _mm_prefetch((const char *)(odd + AHEAD * ldb + j), _MM_HINT_T0);
             __m512i e = _mm512_maskz_loadu_epi16(mask, even + j), d = has_odd ? _mm512_maskz_loadu_epi16(mask, odd + j) : _mm512_setzero_si512();
             _mm512_store_si512(at, _mm512_permutex2var_epi16(e, lo, d));
             if (nv == 2) _mm512_store_si512(at + 1, _mm512_permutex2var_epi16(e, hi, d));
@@ -342,6 +345,8 @@ static void pack_a_columns(uint32_t *to, const uint16_t *a, size_t a_k, size_t m
         for (size_t i = 0; i < m; i += MR) {
             const uint16_t *at = a + l * a_k + i;
             __mmask16 mask = first16(slm2_min_size(m - i, MR));
+            _mm_prefetch((const char *)(at + AHEAD * a_k), _MM_HINT_T0);
+            _mm_prefetch((const char *)(at + (AHEAD + 1) * a_k), _MM_HINT_T0);
             __m512i e = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at));
             __m512i d = l + 1 < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at + a_k)) : _mm512_setzero_si512();
             _mm512_mask_storeu_epi32(to + i / MR * a_tile, first16(MR), _mm512_or_si512(e, _mm512_slli_epi32(d, 16)));

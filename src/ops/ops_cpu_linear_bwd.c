@@ -2,14 +2,14 @@
  *
  * Outputs are cut into tiles; a tile is summed whole by one thread, one chain an element in ascending order: so neither the tile nor the
  * number of threads shows in the result.  Two bf16 matrices are multiplied as they are where the processor can (gemm_nn_bf16); else panels of both
- * become floats in scratch (gemm_nn).  A tile of 240 x 256 floats takes a quarter of a second cache of 1 MiB; what it sums is read once. */
+ * become floats in scratch (gemm_nn).  A tile of 480 x 256 floats takes half of a second cache of 1 MiB; its height is what packing a row of w or x is shared by. */
 #include <assert.h>
 #include <omp.h>
 
 #include "ops/ops_cpu.h"
 
 enum {
-    TILE_ROWS = 240, TILE_COLS = 256, /* of dx and dw; whole tiles of the kernels */
+    TILE_ROWS = 480, TILE_COLS = 256, /* of dx and dw; whole tiles of the kernels */
     UNIT = 12,                        /* cuts between rows are multiples of it, the height of a kernel's tile */
     SHARES = 4,                       /* the number of cuts is a multiple of it, so that 2 or 4 threads get equal shares */
     SUM = 256,                        /* elements of a sum whose floats lie in scratch at a time */
