@@ -93,7 +93,7 @@ ifneq ($(filter x86_64 amd64,$(MACHINE)),)
 $(BUILD)/obj/src/kernels/kernels_avx2.o: FILE_FLAGS = -mavx2 -mfma -mf16c -ffp-contract=off
 AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
 $(BUILD)/obj/src/kernels/kernels_avx512.o: FILE_FLAGS = $(AVX512)
-$(BUILD)/obj/src/kernels/kernels_vnni.o: FILE_FLAGS = $(AVX512) -mavx512vnni -mavx512vbmi
+$(BUILD)/obj/src/kernels/kernels_vnni.o: FILE_FLAGS = $(AVX512) -mavx512vnni
 $(BUILD)/obj/src/kernels/kernels_attn.o $(BUILD)/obj/src/kernels/kernels_bf16.o: FILE_FLAGS = $(AVX512) -mavx512bf16
 $(BUILD)/obj/src/kernels/peak_avx2.o: FILE_FLAGS = -mavx2 -mfma
 $(BUILD)/obj/src/kernels/peak_avx512.o: FILE_FLAGS = $(AVX512) -mavx512vnni -mavx512bf16

@@ -340,6 +340,41 @@ static void test_windows_far(void **state)
     slm2_buf_free(&file);
 }
 
+/* No window but the whole piece has a token in common with what went before: a^k b is one token for every k, text is a .. a b. */
+static void test_windows_whole(void **state)
+{
+    enum { CHAIN = 64, N = 101 };
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct slm2_buf file = {0};
+    struct slm2_tok *tok = NULL;
+    struct slm2_err err;
+    uint8_t text[N];
+    (void)state;
+    for (int id = 0; id < 256 + CHAIN; id++) {
+        uint8_t token[CHAIN + 4] = {0};
+        size_t len = id < 256 ? 1 : (size_t)(id - 256) + 2;
+        memset(token, 'a', len);
+        token[len - 1] = id < 256 ? (uint8_t)id : 'b';
+        for (size_t i = 0; i < len; i += 3) {
+            unsigned bits = (unsigned)token[i] << 16 | (unsigned)token[i + 1] << 8 | token[i + 2];
+            slm2_buf_printf(&file, "%c%c%c%c", digits[bits >> 18], digits[bits >> 12 & 63], i + 1 < len ? digits[bits >> 6 & 63] : '=', i + 2 < len ? digits[bits & 63] : '=');
+        }
+        slm2_buf_printf(&file, " %d\n", id);
+    }
+    assert_ok(slm2_tok_open_memory(&tok, file.v, file.n, "test", &err), &err);
+    memset(text, 'a', N);
+    text[N - 1] = 'b';
+    struct slm2_ids whole = {0}, ids = {0};
+    encode_windows(tok, text, N, N, &whole);
+    assert_int_equal(whole.n, N - CHAIN);
+    encode_windows(tok, text, N, 8, &ids);
+    assert_same_ids(&ids, &whole);
+    slm2_ids_free(&whole);
+    slm2_ids_free(&ids);
+    slm2_tok_free(tok);
+    slm2_buf_free(&file);
+}
+
 /* A long text in parts on threads gives the ids of one call, wherever line breaks, spaces, marks and special tokens stand. */
 static void test_threads(void **state)
 {
@@ -748,7 +783,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
-        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_threads), cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
+        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_windows_whole), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
         cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
         cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),
     };

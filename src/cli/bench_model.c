@@ -365,6 +365,7 @@ static slm2_status parse_lists(struct bench *b, struct slm2_err *err)
     if (*o->contexts && *o->seqs) return slm2_fail(err, SLM2_EUSAGE, "bench: --contexts and --seqs are two measurements, give one of them");
     SLM2_TRY(parse_list("contexts", o->contexts, 0, 1 << 24, &b->contexts, err));
     while (b->contexts.n && b->contexts.v[0] == 0) memmove(b->contexts.v, b->contexts.v + 1, --b->contexts.n * sizeof *b->contexts.v);
+    if (*o->contexts && !b->contexts.n) return slm2_fail(err, SLM2_EUSAGE, "bench: --contexts \"%s\" names no length above 0; want something like 512,4096", o->contexts);
     if (b->contexts.n && b->contexts.v[0] <= o->n_gen)
         return slm2_fail(err, SLM2_EUSAGE, "bench: a context of %d cannot end with %d decoded tokens; lower -n", b->contexts.v[0], o->n_gen);
     if (!*o->seqs) return SLM2_OK;
@@ -413,7 +414,7 @@ static slm2_status make_ids(struct bench *b, struct slm2_err *err)
 /* Another opening finds the file cached. */
 static slm2_status open_warm(struct bench *b, struct slm2_err *err)
 {
-    size_t alone = slm2_peak_rss_bytes() - b->probe.bytes; /* the block was there throughout the runs */
+    size_t all = slm2_peak_rss_bytes(), alone = all > b->probe.bytes ? all - b->probe.bytes : 0; /* the block was there throughout the runs */
     b->peak_rss = b->peak_rss > alone ? b->peak_rss : alone;
     slm2_bench_probe_close(&b->probe);
     slm2_use_free(&b->u);

@@ -210,7 +210,7 @@ static void put_commands(FILE *f)
         group = commands[i].group;
         fprintf(f, "  %-12s%s\n", commands[i].name, commands[i].help);
     }
-    fprintf(f, "\nEvery command has --help. Common: -t N threads, --seed N. Environment: SLM2_ISA=scalar|avx2|avx512.\n");
+    fprintf(f, "\nEvery command has --help. Common: -t N threads, --seed N. Environment: SLM2_ISA=scalar|avx2|avx512|neon.\n");
 }
 
 static int dispatch(int argc, char **argv)

@@ -25,6 +25,8 @@ static double log_sum_exp(const float *v, int n, int *top)
     return log(sum) + (double)v[*top];
 }
 
+static double larger(double a, double b) { return isnan(a) || a >= b ? a : b; } /* NaN stays */
+
 struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logits, int n, int32_t target)
 {
     int ref_top, top;
@@ -34,7 +36,7 @@ struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logit
         double log_p = (double)ref[i] - ref_norm, log_q = (double)logits[i] - norm, p = exp(log_p), q = exp(log_q);
         /* q - p sums to 0: with it each term is 0 or more, and small divergences do not drown in what cancels */
         r.kl += (p > 0 ? p * (log_p - log_q) : 0) + (q - p);
-        if (!(fabs(p - q) <= r.difference)) r.difference = fabs(p - q); /* NaN stays */
+        r.difference = larger(r.difference, fabs(p - q));
     }
     return r;
 }
@@ -45,9 +47,9 @@ void slm2_compare_add(struct slm2_compare *c, const struct slm2_compare_row *row
     c->n_same_top += row->same_top;
     c->sum_kl += row->kl;
     c->sum_kl2 += row->kl * row->kl;
-    if (!(row->kl <= c->max_kl)) c->max_kl = row->kl;
+    c->max_kl = larger(c->max_kl, row->kl);
     c->sum_difference2 += row->difference * row->difference;
-    if (!(row->difference <= c->max_difference)) c->max_difference = row->difference;
+    c->max_difference = larger(c->max_difference, row->difference);
     c->ref_sum_logprob += row->ref_logprob;
     c->sum_logprob += row->logprob;
 }

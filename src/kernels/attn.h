@@ -3,7 +3,7 @@
  * A line is one query row of one head, n = head_dim elements, n a multiple of 32.  It meets its keys in tiles of SLM2_ATTN_KEYS, always counted
  * from the first key of its sequence, and carries a running maximum, sum and weighted sum of values from tile to tile (online softmax).
  * Everything that happens to a line depends on that line and on its keys alone: not on the lines beside it, nor on keys that it does not see
- * (their weight is 0, and 0 times a finite value changes no bit of a sum).  So one line gets the same bits by itself and in a block.
+ * (their weight is 0, and 0 times a finite value changes no bit of a sum, but for sums below 2^-126, which the processor may flush).  So one line gets the same bits by itself and in a block.
  *
  * Numbers: keys, values, queries and weights are bf16, products are added in fp32 in pairs of ascending elements. */
 #ifndef SLM2_ATTN_H

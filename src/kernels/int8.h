@@ -1,4 +1,4 @@
-/* int8.h - the products of block types with int8 activations, written once over a vector type; kernels_avx2.c and kernels_vnni.c include it.
+/* int8.h - the products of block types with int8 activations, written once over a vector type; kernels_avx2.c, kernels_vnni.c and neon_int8.h include it.
  *
  * LANES outputs are computed side by side, lane r of every vector belongs to row r.  A strip of LANES rows of weights is brought into this
  * form, whatever its type, block after block of 32 elements:

@@ -70,7 +70,7 @@ static void fill(void)
         table[ISA_AVX512] = table[ISA_AVX2];
         slm2_kernels_fill_avx512(&table[ISA_AVX512]);
 #if defined(__x86_64__)
-        if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi")) slm2_kernels_fill_vnni(&table[ISA_AVX512]);
+        if (__builtin_cpu_supports("avx512vnni")) slm2_kernels_fill_vnni(&table[ISA_AVX512]);
         if (__builtin_cpu_supports("avx512bf16")) {
             slm2_kernels_fill_bf16(&table[ISA_AVX512]);
             slm2_kernels_fill_attn(&table[ISA_AVX512]);

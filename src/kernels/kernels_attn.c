@@ -274,9 +274,12 @@ static void q8_0_from_f32(void *y, const float *x, size_t n)
     struct slm2_block_q8_0 *b = y;
     for (size_t i = 0; i < n; i += SLM2_QK, b++) {
         __m512 lo = _mm512_loadu_ps(x + i), hi = _mm512_loadu_ps(x + i + LANES);
-        float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(lo), _mm512_abs_ps(hi))), by = largest > 0 ? 127.0f / largest : 0.0f;
-        const __m512 byv = _mm512_set1_ps(by);
-        b->d = slm2_f32_to_f16(largest / 127.0f);
+        const __m512i magnitude = _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(lo)), _mm512_castps_si512(_mm512_abs_ps(hi)));
+        union { uint32_t u; float f; } most = {_mm512_reduce_max_epu32(magnitude)}; /* by the order of their bits NaN and infinity come out on top */
+        bool finite = isfinite(most.f);
+        b->d = slm2_f32_to_f16(finite ? most.f / 127.0f : NAN);
+        const __m512 byv = _mm512_set1_ps(finite && b->d ? 127.0f / most.f : 0.0f);
+        if (!finite) lo = hi = _mm512_setzero_ps();
         _mm_storeu_si128((void *)b->q, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(lo, byv))));
         _mm_storeu_si128((void *)(b->q + LANES), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(hi, byv))));
     }

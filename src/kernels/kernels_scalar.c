@@ -61,10 +61,14 @@ static void q8_0_from_f32(void *y, const float *x, size_t n)
     struct slm2_block_q8_0 *b = y;
     for (size_t i = 0; i < n; i += SLM2_QK, b++) {
         float largest = 0;
-        for (size_t j = 0; j < SLM2_QK; j++) largest = fmaxf(largest, fabsf(x[i + j]));
-        float by = largest > 0 ? 127.0f / largest : 0.0f;
-        b->d = slm2_f32_to_f16(largest / 127.0f);
-        for (size_t j = 0; j < SLM2_QK; j++) b->q[j] = (int8_t)nearbyintf(x[i + j] * by);
+        bool finite = true;
+        for (size_t j = 0; j < SLM2_QK; j++) {
+            largest = fmaxf(largest, fabsf(x[i + j]));
+            finite = finite && isfinite(x[i + j]);
+        }
+        b->d = slm2_f32_to_f16(finite ? largest / 127.0f : NAN);
+        float by = finite && b->d ? 127.0f / largest : 0.0f; /* a scale that rounds to 0 loses the block */
+        for (size_t j = 0; j < SLM2_QK; j++) b->q[j] = finite ? (int8_t)nearbyintf(x[i + j] * by) : 0;
     }
 }
 

@@ -1,7 +1,7 @@
 /* kernels_vnni.c - products of block types by AVX-512 VNNI (and BW, VL, DQ).  The vector type and its operations; int8.h makes the products. */
 #include "kernels/kernels.h"
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 #include <string.h>
 

@@ -59,7 +59,7 @@ const struct slm2_peak *slm2_peak_get(const struct slm2_kernels *k)
 double slm2_peak_measure(const struct slm2_peak *p, enum slm2_peak_kind kind, double seconds)
 {
     if (!p->compute[kind]) return 0.0;
-    static volatile uint32_t sink;
+    volatile uint32_t sink;
     double start = slm2_now_s(), took;
     size_t rounds = 1u << 14, done = 0;
     do {

@@ -521,6 +521,7 @@ static void fill_simd(struct slm2_kernels *k, const char *name)
     k->to_f32[SLM2_BF16] = bf16_to_f32;
     k->from_f32[SLM2_F16] = f16_from_f32;
     k->from_f32[SLM2_BF16] = bf16_from_f32;
+    k->product[SLM2_BF16] = NULL; /* widened: the fp32 kernels are faster than the scalar product */
     k->gemm_nt = gemm_nt;
     k->gemm_nn = gemm_nn;
     k->axpy = axpy;

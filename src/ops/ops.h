@@ -56,7 +56,7 @@ struct slm2_ops {
     /* dst[index[r]] = src[r]: new keys and values into the cache */
     void (*scatter)(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src, const int32_t *index);
     /* lp[r] = log softmax(logits[r, :n_valid])[target[r]], 0 where target[r] < 0.  When dlogits is not NULL, dlogits[r] =
-     * weight[r] * (softmax - onehot(target)), the gradient of -sum_r weight[r] lp[r]; dlogits may be logits.  F32.  argmax [n_row] may be NULL. */
+     * weight[r] * (softmax - onehot(target)), the gradient of -sum_r weight[r] lp[r]; dlogits may be logits, and BF16 where rows begin where those of logits do; else F32.  argmax [n_row] may be NULL. */
     void (*logprob)(struct slm2_ctx *c, float *lp, int32_t *argmax, struct slm2_mat *dlogits, const struct slm2_mat *logits, const int32_t *target, const float *weight);
     void (*copy)(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src); /* converts between types, fp32 <-> bf16 */
     void (*zero)(struct slm2_ctx *c, void *p, size_t bytes);

@@ -194,10 +194,15 @@ static void quantise(struct slm2_mat *dst, int row, const struct slm2_mat *src, 
 {
     struct slm2_block_q8_0 *b = (struct slm2_block_q8_0 *)dst->data + ((size_t)row * (size_t)dst->stride + (size_t)col) / SLM2_QK;
     float largest = 0;
-    for (int i = 0; i < SLM2_QK; i++) largest = fmaxf(largest, fabsf((float)get(src, src_row, col + i)));
-    float by = largest > 0 ? 127.0f / largest : 0.0f;
-    b->d = slm2_f32_to_f16(largest / 127.0f);
-    for (int i = 0; i < SLM2_QK; i++) b->q[i] = (int8_t)nearbyintf((float)get(src, src_row, col + i) * by);
+    bool finite = true;
+    for (int i = 0; i < SLM2_QK; i++) {
+        float x = (float)get(src, src_row, col + i);
+        largest = fmaxf(largest, fabsf(x));
+        finite = finite && isfinite(x);
+    }
+    b->d = slm2_f32_to_f16(finite ? largest / 127.0f : NAN);
+    float by = finite && b->d ? 127.0f / largest : 0.0f;
+    for (int i = 0; i < SLM2_QK; i++) b->q[i] = finite ? (int8_t)nearbyintf((float)get(src, src_row, col + i) * by) : 0;
 }
 
 static void ref_scatter(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src, const int32_t *index)

@@ -166,7 +166,8 @@ slm2_status tok_bpe_long(const struct slm2_tok *tok, const uint8_t *s, size_t n,
             break;
         }
         size_t from = done, k = m, j = 0, end;
-        while (k > 0 && done - from < size / 4) from -= tok->e[out[--k]].n;
+        while (k > 0 && (size == n || done - from < size / 4)) /* the last attempt begins at 0 and always fits */
+            from -= tok->e[out[--k]].n;
         end = n - from < size ? n : from + size;
         fits = end > done;
         if (fits) {

@@ -7,7 +7,8 @@
 enum { PART = 1 << 18 }; /* bytes: small beside any text that is worth threads */
 
 /* After a line break and before a visible ASCII character every pattern ends a piece: line breaks join only spaces before and breaks
- * behind them, and of all white space only ' ' and its like join what follows.  ASCII does not combine either. */
+ * behind them, and of all white space only ' ' and its like join what follows.  ASCII does not combine either.  GPT-2's pattern takes
+ * several breaks apart before a visible character and together at the end of the text: there, a break must stand alone. */
 size_t slm2_tok_cut(const struct slm2_tok *tok, const char *text, size_t n, size_t from)
 {
     if (tok->special_break || from == 0) return from == 0 ? 0 : n;
@@ -15,7 +16,8 @@ size_t slm2_tok_cut(const struct slm2_tok *tok, const char *text, size_t n, size
         const char *nl = memchr(text + from - 1, '\n', n - from); /* text[n - 1] has nothing behind it */
         if (!nl) break;
         from = (size_t)(nl - text) + 1;
-        if (text[from] > ' ' && text[from] < 0x7f) return from;
+        bool alone = tok->split != SLM2_SPLIT_GPT2 || (from > 1 && text[from - 2] > ' ' && text[from - 2] < 0x7f);
+        if (alone && text[from] > ' ' && text[from] < 0x7f) return from;
         from++;
     }
     return n;
