@@ -5,8 +5,8 @@
  *
  *   apt-get install libdnnl-dev libopenblas0-openmp libopenblas-dev && make
  *   gcc -O2 -std=gnu17 -fopenmp -Isrc -Iinclude bench/library/gemm.c build/libslm2.a $(pkg-config --libs jansson yaml-0.1 libzstd zlib sqlite3 \
- *       libutf8proc libmd) -ldnnl -lopenblas -lm -o /tmp/gemm
- *   for t in 1 2; do OMP_NUM_THREADS=$t OPENBLAS_NUM_THREADS=$t /tmp/gemm; done */
+ *       libutf8proc libmd) -ldnnl -lopenblas -lm -o gemm
+ *   for t in 1 2; do OMP_NUM_THREADS=$t OPENBLAS_NUM_THREADS=$t ./gemm; done */
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>

@@ -76,7 +76,7 @@ static const struct slm2_opt bench_table[] = {
 static const struct slm2_cli_doc bench_doc = {
     .usage = "bench train --config FILE.yml [--steps 5] [--with key=value]... [-t N] [--json]",
     .about = "Times training steps (forward, backward, clipping, AdamW) on random tokens; needs no data. mfu is the model's\n"
-             "arithmetic over what the matrix kernel reaches on blocks in cache with the same threads (peak_flops_per_s).",
+             "arithmetic over what the same threads reach in registers in this precision (peak_flops_per_s).",
     .examples = "slm2 bench train --config configs/nano.yml --steps 5\nslm2 bench train --config configs/nano.yml --with train.precision=bf16 --json",
 };
 
