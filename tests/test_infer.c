@@ -317,6 +317,41 @@ static void test_engine_chunks(void **state)
     }
 }
 
+static double furthest(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)a[i] - (double)b[i]));
+    return most;
+}
+
+/* A mapped bf16 model: exact is as near to the judge as fp32 must be; fast is not, where it rounds activations, but as near as bf16 must be. */
+static void test_engine_exact(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_model *m = open_model("tiny-bf16");
+    size_t n = N * (size_t)slm2_model_vocab_size(m);
+    float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
+    int32_t ids[N];
+    some_ids(m, ids, N, 0);
+    struct slm2_engine *e = open_engine_on("ref", m, 0, 1, 128, 1);
+    ok(slm2_engine_feed_all(e, 0, ids, N, want, &err), &err);
+    slm2_engine_free(e);
+    for (int exact = 0; exact < 2; exact++) {
+        struct slm2_engine_opts o = {.n_seq = 1, .n_batch = 128, .n_threads = 2};
+        struct slm2_engine_setup setup = {.isa = getenv("SLM2_ISA"), .exact = exact, .kv_dtype = slm2_engine_kv_auto(m, exact)};
+        assert_int_equal(setup.kv_dtype, exact ? SLM2_F32 : SLM2_BF16);
+        ok(slm2_engine_new_setup(&e, m, &o, &setup, &err), &err);
+        ok(slm2_engine_feed_all(e, 0, ids, N, got, &err), &err);
+        slm2_engine_free(e);
+        double off = furthest(want, got, n);
+        if (exact ? off > 5e-5 : off > 0.3 || off < 1e-4) fail_msg("%s: %.2g from the judge", exact ? "exact" : "fast", off);
+    }
+    free(want);
+    free(got);
+    slm2_model_free(m);
+}
+
 /* Several sequences at once, in any company, give the bits of one alone; so does a sequence that was rewound. */
 static void test_engine_sequences(void **state)
 {
@@ -648,7 +683,7 @@ static void test_generate_ends(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_sampler_golden),    cmocka_unit_test(test_sampler_large_vocabulary), cmocka_unit_test(test_sampler_draws),
-    cmocka_unit_test(test_sampler_edges),     cmocka_unit_test(test_stop_strings),             cmocka_unit_test(test_engine_chunks),
+    cmocka_unit_test(test_sampler_edges),     cmocka_unit_test(test_stop_strings),             cmocka_unit_test(test_engine_chunks), cmocka_unit_test(test_engine_exact),
     cmocka_unit_test(test_engine_sequences),  cmocka_unit_test(test_engine_full),              cmocka_unit_test(test_engine_bf16_cache),
     cmocka_unit_test(test_decode_allocates_nothing), cmocka_unit_test(test_greedy_golden),     cmocka_unit_test(test_generate_ends),
 };

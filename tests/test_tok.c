@@ -340,6 +340,33 @@ static void test_windows_far(void **state)
     slm2_buf_free(&file);
 }
 
+/* Cut anywhere that slm2_tok_cut allows, a text splits into the same pieces, by every pattern. */
+static void test_cut(void **state)
+{
+    static const char *const unit[] = {"\n", "\n", "a", "9", " ", "\r\n", "'s", "!"};
+    static const enum slm2_split kinds[] = {SLM2_SPLIT_ARCADE, SLM2_SPLIT_CL100K, SLM2_SPLIT_GPT2};
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct slm2_tok tok = {.split = kinds[k]};
+        size_t n_cut = 0;
+        for (uint64_t turn = 0; turn < 200; turn++) {
+            char text[128] = "";
+            for (uint64_t i = 0; i < 40; i++) strcat(text, unit[slm2_rng_below(5, SLM2_RNG_TEST, turn, i, sizeof unit / sizeof *unit)]);
+            size_t n = strlen(text), at = 0, end;
+            for (size_t i = 0; i < n; i = end, n_cut++) {
+                end = slm2_tok_cut(&tok, text, n, i + 1);
+                while (i < end) { /* pieces of this part, each the one that the whole text has there */
+                    size_t len = slm2_split_next((const uint8_t *)text + i, end - i, kinds[k]);
+                    assert_int_equal(len, slm2_split_next((const uint8_t *)text + at, n - at, kinds[k]));
+                    at += len;
+                    i += len;
+                }
+            }
+        }
+        assert_true(n_cut > 600);
+    }
+}
+
 /* No window but the whole piece has a token in common with what went before: a^k b is one token for every k, text is a .. a b. */
 static void test_windows_whole(void **state)
 {
@@ -783,7 +810,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
-        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_windows_whole), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_windows_whole), cmocka_unit_test(test_cut), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
         cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
         cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),

@@ -72,7 +72,7 @@ struct slm2_kernels {
 
     void (*to_f32[SLM2_N_DTYPE])(float *y, const void *x, size_t n);   /* exact; NULL for integer types */
     void (*from_f32[SLM2_N_DTYPE])(void *y, const float *x, size_t n); /* F32 F16 BF16 only: nearest even; NaN stays NaN.
-                                                                         * Q8_0 too (n a multiple of SLM2_QK, finite numbers): d = f16(max|x| / 127), q = nearest even of x (127 / max|x|) */
+                                                                         * Q8_0 too (n a multiple of SLM2_QK): d = f16(max|x| / 127), q = nearest even of x (127 / max|x|), 0 where d is; a block that is not finite: d = NaN */
 
     void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x, fma (scalar: multiply, then add) */
     void (*scale)(float *y, float a, size_t n);
