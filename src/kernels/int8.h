@@ -14,11 +14,11 @@
  * The including file defines, all static inline: LANES, vf and v_zero v_set1 v_load v_store v_store_n v_mul v_fma as simd.h has them;
  *   vi (the same vector as integers) and i_zero i_set1 (32 bits) i_load i_store i_and i_or, i_srl i_sll i_sra(v, n) (32-bit lanes),
  *   i_to_f, i_pairs(sum, c): in every 32-bit lane sum[0] * (low half of c) + sum[1] * (high half), 16 bits each, signed;
- *   dot_step(sum, part, codes, x, j, form): sum += codes . 4 activations at x, step j of a block; part carries what one step leaves to the next;
+ *   dot_step(sum, codes, x, j): sum += codes . 4 activations at x, step j of a block; or OWN_SUMS and its own tile_sums;
  *   transpose(p, stride, v[4]): lane r of v[i] = bytes 4 i .. 4 i + 3 of row r, rows lie stride bytes apart;
  *   gather_f16(p, stride): the f16 at the beginning of each row as floats; gather_32(p, stride): 32 bits of each;
  *   f16_low(v), f16_high(v): the low or high half of each lane, an f16, as float;
- *   INT_M, MOST_ROWS: rows of activations of a large tile with two strips, with one (MOST_ROWS >= INT_M);  Q8_ZERO, q8_codes(v): zero point of Q8_0 codes, and their form. */
+ *   INT_M (SHORT_M for Q8_0 and Q6_K), MOST_ROWS: rows of activations of a large tile with two strips, with one (MOST_ROWS is not smaller);  Q8_ZERO, q8_codes(v): zero point of Q8_0 codes, and their form. */
 #include "base/num.h"
 #include "kernels/kernels.h"
 
@@ -271,16 +271,24 @@ static void unpack_q6_k(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t 
 INLINE int both(int c) { return (int)((uint32_t)(uint16_t)c * 0x10001u); }
 INLINE int one_of(int c, int g) { return (int)((uint32_t)(uint16_t)c << 16 * g); }
 
-#ifndef OWN_SUMS
-/* sum[i][v] += codes of group g, `per` vectors of each of nv strips, . activations of row i */
-INLINE void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, const int per, const int nm, const int nv, const int chain)
+/* What the sum of group g over a block begins with: the zero point of the codes, taken from each. */
+INLINE vi sum_start(const struct slm2_block_x8 *x, int g, const struct form f)
 {
-    vi part[MOST_ROWS][2];
+    return f.zero ? i_pairs(x->sum, f.n_scale == 1 ? both(-f.zero) : one_of(-f.zero, g)) : i_zero();
+}
+
+#ifndef OWN_SUMS
+/* sum[i][v] = codes of group g, `per` vectors of each of nv strips, less their zero point, . activations of row i */
+INLINE void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, const int per, const int nm, const int nv, const struct form f)
+{
+    UNROLL for (int i = 0; i < nm; i++) {
+        UNROLL for (int v = 0; v < nv; v++) sum[i][v] = sum_start(x + i, g, f);
+    }
     UNROLL for (int j = 0; j < per; j++) {
         vi codes[2];
         UNROLL for (int v = 0; v < nv; v++) codes[v] = i_load(w + (size_t)v * strip + (size_t)(g * per + j) * VB);
         UNROLL for (int i = 0; i < nm; i++) {
-            UNROLL for (int v = 0; v < nv; v++) dot_step(&sum[i][v], &part[i][v], codes[v], x[i].q + 4 * (g * per + j), j, chain);
+            UNROLL for (int v = 0; v < nv; v++) dot_step(&sum[i][v], codes[v], x[i].q + 4 * (g * per + j), j);
         }
     }
 }
@@ -292,11 +300,7 @@ INLINE void tile_block(vf acc[][2], const struct slm2_block_x8 *x, const uint8_t
     const int per = STEPS / f.n_scale;
     UNROLL for (int g = 0; g < f.n_scale; g++) {
         vi sum[MOST_ROWS][2];
-        UNROLL for (int i = 0; i < nm; i++) {
-            vi start = f.zero ? i_pairs(x[i].sum, f.n_scale == 1 ? both(-f.zero) : one_of(-f.zero, g)) : i_zero();
-            UNROLL for (int v = 0; v < nv; v++) sum[i][v] = start;
-        }
-        tile_sums(sum, x, w, strip, g, per, nm, nv, f.chain);
+        tile_sums(sum, x, w, strip, g, per, nm, nv, f);
         UNROLL for (int v = 0; v < nv; v++) {
             vf d = v_load((const float *)(const void *)(w + (size_t)v * strip + (size_t)(STEPS + g) * VB));
             UNROLL for (int i = 0; i < nm; i++) acc[i][v] = v_fma(i_to_f(sum[i][v]), v_mul(d, v_set1(x[i].d)), acc[i][v]);
@@ -333,15 +337,15 @@ INLINE void tile(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_r
 /* rows of activations of the next tile, of m left */
 INLINE size_t tile_rows(size_t m, size_t most) { return m >= most ? most : most > 4 && m >= 4 ? 4 : m >= 2 ? 2 : 1; }
 
-/* FORM_pair: one tile of m rows, INT_M, 4, 2 or 1, and two strips.  FORM_strip: any number of rows and one strip. */
+/* FORM_pair: one tile of m rows, M, 4, 2 or 1, and two strips.  FORM_strip: any number of rows and one strip. */
 #define TILE(nm, nv, first) tile(y, ldy, x, n_row, w, strip, n_block, n_last, first, nm, nv, form)
-#define TILES(FORM, ZERO, N_SCALE, MINIMUM, CHAIN)                                                                                                  \
+#define TILES(FORM, M, ZERO, N_SCALE, MINIMUM, CHAIN)                                                                                               \
     static void FORM##_pair(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t strip,           \
                             size_t n_block, size_t n_last)                                                                                         \
     {                                                                                                                                              \
         const struct form form = {ZERO, N_SCALE, MINIMUM, CHAIN};                                                                                  \
-        if (m == INT_M) TILE(INT_M, 2, true);                                                                                                      \
-        else if (INT_M > 4 && m == 4) TILE(INT_M > 4 ? 4 : 1, 2, true);                                                                            \
+        if (m == (M)) TILE(M, 2, true);                                                                                                            \
+        else if ((M) > 4 && m == 4) TILE((M) > 4 ? 4 : 1, 2, true);                                                                                \
         else if (m == 2) TILE(2, 2, true);                                                                                                         \
         else TILE(1, 2, true);                                                                                                                     \
     }                                                                                                                                              \
@@ -358,7 +362,7 @@ INLINE size_t tile_rows(size_t m, size_t most) { return m >= most ? most : most 
             else TILE(1, 1, first);                                                                                                                \
         }                                                                                                                                          \
     }                                                                                                                                              \
-    enum { FORM##_vectors = STEPS + (N_SCALE) + (MINIMUM) };
+    enum { FORM##_vectors = STEPS + (N_SCALE) + (MINIMUM), FORM##_rows = (M) };
 
 typedef void unpack_fn(uint8_t *to, const uint8_t *w, size_t row_bytes, size_t n_block, const uint8_t *ahead);
 typedef void pair_fn(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *w, size_t strip, size_t n_block,
@@ -393,12 +397,12 @@ INLINE void int8_w_pack(uint8_t *panel, const uint8_t *w, size_t row_bytes, size
 
 /* A tile of activations stays in the first cache while the strips of the panel pass. */
 INLINE void int8_mul(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t n_row, size_t m, const uint8_t *panel, size_t n_out, size_t n,
-                     size_t n_vector, pair_fn *pair, strip_fn *strip)
+                     size_t n_vector, size_t rows, pair_fn *pair, strip_fn *strip)
 {
     size_t n_block = n / SLM2_QK, bytes = n_block * n_vector * VB;
     for (size_t t; m; m -= t, y += t * ldy, x += t) {
         const uint8_t *w = panel;
-        t = tile_rows(m, INT_M);
+        t = tile_rows(m, rows);
         for (size_t o = 0; o < n_out; o += 2 * LANES, w += 2 * bytes) {
             size_t left = n_out - o;
             if (left > LANES) pair(y + o, ldy, x, n_row, t, w, bytes, n_block, slm2_min_size(left - LANES, LANES));
@@ -461,7 +465,7 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
     }                                                                                                                                              \
     static void NAME##_mul(float *y, size_t ldy, const void *x, size_t n_row, size_t r0, size_t m, const void *panel, size_t n_out, size_t n)      \
     {                                                                                                                                              \
-        int8_mul(y, ldy, (const struct slm2_block_x8 *)x + r0, n_row, m, panel, n_out, n, FORM##_vectors, FORM##_pair, FORM##_strip);              \
+        int8_mul(y, ldy, (const struct slm2_block_x8 *)x + r0, n_row, m, panel, n_out, n, FORM##_vectors, FORM##_rows, FORM##_pair, FORM##_strip); \
     }                                                                                                                                              \
     static void NAME##_few(float *y, size_t ldy, const void *x, size_t n_row, const void *w, size_t row_bytes, size_t n_out, size_t n)             \
     {                                                                                                                                              \
@@ -469,11 +473,11 @@ INLINE void int8_few(float *y, size_t ldy, const struct slm2_block_x8 *x, size_t
     }                                                                                                                                              \
     static const struct slm2_product NAME##_product = {x8_bytes, x8_pack, NAME##_w_bytes, NAME##_w_pack, NAME##_mul, NAME##_few};
 
-TILES(form_q8, Q8_ZERO, 1, 0, 0)
-TILES(form_q4, 8, 1, 0, 8)
-TILES(form_q4_min, 0, 1, 1, 8)
-TILES(form_q5_min, 0, 1, 1, 4)
-TILES(form_q6, 32, 2, 0, 2)
+TILES(form_q8, SHORT_M, Q8_ZERO, 1, 0, 0)
+TILES(form_q4, INT_M, 8, 1, 0, 8)
+TILES(form_q4_min, INT_M, 0, 1, 1, 8)
+TILES(form_q5_min, INT_M, 0, 1, 1, 4)
+TILES(form_q6, SHORT_M, 32, 2, 0, 2)
 ONE(q8_0, struct slm2_block_q8_0, Q8_ZERO, 1, 0, 0)
 ONE(q4_0, struct slm2_block_q4_0, 8, 1, 0, 8)
 ONE(q4_1, struct slm2_block_q4_1, 0, 1, 1, 8)

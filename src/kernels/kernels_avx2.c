@@ -114,7 +114,7 @@ static inline void st_bf16_n(uint16_t *p, vf x, size_t n) { store_u16_n(p, bf16_
 
 /* ---- integers ----------------------------------------------------------------------------------------------------- */
 
-enum { INT_M = 3, MOST_ROWS = 6, Q8_ZERO = 0 };
+enum { INT_M = 6, SHORT_M = 4, MOST_ROWS = 6, Q8_ZERO = 0 };
 typedef __m256i vi;
 
 static inline vi i_zero(void) { return _mm256_setzero_si256(); }
@@ -136,20 +136,11 @@ static inline int i32_at(const void *p)
 }
 static inline vi i_pairs(const int16_t sum[2], int c) { return _mm256_madd_epi16(_mm256_set1_epi32(i32_at(sum)), _mm256_set1_epi32(c)); }
 
-/* Pairs of unsigned codes and activations add up to 16 bits, and so do `chain` of them before they are widened.  Signed codes lend their sign to
- * the activations: 128 * 127 * 2 fits as well. */
-static inline void dot_step(vi *sum, vi *part, vi codes, const int8_t *x, int j, int chain)
-{
-    const vi ones = _mm256_set1_epi16(1), xv = _mm256_set1_epi32(i32_at(x));
-    if (chain == 0) {
-        vi pairs_of = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(xv, codes));
-        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs_of, ones));
-        return;
-    }
-    vi p = _mm256_maddubs_epi16(codes, xv);
-    *part = j % chain == 0 ? p : _mm256_add_epi16(*part, p);
-    if (j % chain == chain - 1) *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*part, ones));
-}
+#define OWN_SUMS
+struct form;
+struct slm2_block_x8;
+static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, int per, int nm, int nv, struct form f)
+    __attribute__((always_inline));
 static inline vi q8_codes(vi v) { return v; }
 
 /* rows r and r + 4 in the halves of a vector */
@@ -201,6 +192,33 @@ static inline vf f16_high(vi v)
 static inline vf f16_low(vi v) { return f16_high(_mm256_slli_epi32(v, 16)); }
 
 #include "kernels/int8.h"
+
+/* Pairs of products add up to 16 bits.  Unsigned codes are so small that f.chain such sums still fit; then they are widened.  Signed codes lend their sign to
+ * the activations: 128 * 127 * 2 fits as well, but no more.
+ * With six rows and two strips the twelve chains fill the registers; what is needed only between chains (the sums so far, the outputs) may lie on the stack. */
+static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, const int per, const int nm, const int nv, const struct form f)
+{
+    const vi ones = _mm256_set1_epi16(1);
+    const int chain = f.chain ? slm2_min_int(f.chain, per) : 1;
+    vi part[MOST_ROWS][2];
+    UNROLL for (int j = 0; j < per; j++) {
+        vi codes[2];
+        UNROLL for (int v = 0; v < nv; v++) codes[v] = i_load(w + (size_t)v * strip + (size_t)(g * per + j) * VB);
+        UNROLL for (int i = 0; i < nm; i++) {
+            vi xv = i_set1(i32_at(x[i].q + 4 * (g * per + j)));
+            UNROLL for (int v = 0; v < nv; v++) {
+                vi p = f.chain ? _mm256_maddubs_epi16(codes[v], xv) : _mm256_maddubs_epi16(_mm256_abs_epi8(codes[v]), _mm256_sign_epi8(xv, codes[v]));
+                part[i][v] = j % chain == 0 ? p : _mm256_add_epi16(part[i][v], p);
+                __asm__("" : "+x"(part[i][v])); /* gcc would turn the chain into a tree, whose leaves do not fit into the registers */
+            }
+        }
+        if (j % chain != chain - 1) continue;
+        UNROLL for (int i = 0; i < nm; i++) {
+            vi before = sum_start(x + i, g, f);
+            UNROLL for (int v = 0; v < nv; v++) sum[i][v] = _mm256_add_epi32(j < chain ? before : sum[i][v], _mm256_madd_epi16(part[i][v], ones));
+        }
+    }
+}
 
 void slm2_kernels_fill_avx2(struct slm2_kernels *k)
 {

@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { LANES = 16, INT_M = 6, MOST_ROWS = 8, Q8_ZERO = 128 };
+enum { LANES = 16, INT_M = 6, SHORT_M = INT_M, MOST_ROWS = 8, Q8_ZERO = 128 };
 typedef __m512 vf;
 typedef __m512i vi;
 
@@ -40,9 +40,9 @@ static inline vi i_spread(const void *p)
     return _mm512_set1_epi32(i32_at(p));
 }
 static inline vi i_pairs(const int16_t sum[2], int c) { return _mm512_madd_epi16(i_spread(sum), _mm512_set1_epi32(c)); }
-static inline void dot_step(vi *sum, vi *part, vi codes, const int8_t *x, int j, int chain)
+static inline void dot_step(vi *sum, vi codes, const int8_t *x, int j)
 {
-    (void)part, (void)j, (void)chain;
+    (void)j;
     *sum = _mm512_dpbusd_epi32(*sum, codes, i_spread(x));
 }
 static inline vi q8_codes(vi v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); } /* q + 128 */

@@ -4,7 +4,7 @@
 #if defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
 
-enum { INT_M = 4 };
+enum { INT_M = 4, SHORT_M = INT_M };
 #define dot_4 vdotq_laneq_s32
 
 #include "kernels/neon_int8.h"

@@ -5,12 +5,12 @@
 #if defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
 #include <arm_neon.h>
 
-enum { INT_M = 6 };
+enum { INT_M = 6, SHORT_M = INT_M };
 #define dot_4 vdotq_laneq_s32
 #define OWN_SUMS
-struct slm2_block_x8;
+struct form;
 static inline void tile_sums(int32x4_t sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, int per, int nm, int nv,
-                             int chain) __attribute__((always_inline));
+                             struct form f) __attribute__((always_inline));
 
 #include "kernels/neon_int8.h"
 
@@ -19,11 +19,14 @@ INLINE int8x16_t two_rows(const struct slm2_block_x8 *x, int at) { return vcombi
 
 /* Vectors j and j + 1 of codes, interleaved, are the 8 codes of rows 0 and 1, and those of rows 2 and 3. */
 static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const uint8_t *w, size_t strip, int g, const int per, const int nm,
-                             const int nv, const int chain)
+                             const int nv, const struct form f)
 {
     vi low[MOST_ROWS / 2][2], high[MOST_ROWS / 2][2]; /* of rows 0 and 1, 2 and 3: row i, then row i + 1 */
     UNROLL for (int i = 0; i < nm / 2; i++) {
         UNROLL for (int v = 0; v < nv; v++) low[i][v] = high[i][v] = i_zero();
+    }
+    UNROLL for (int i = 0; i < nm; i++) {
+        UNROLL for (int v = 0; v < nv; v++) sum[i][v] = sum_start(x + i, g, f);
     }
     UNROLL for (int j = 0; j < per; j += 2) {
         const int at = 4 * (g * per + j);
@@ -36,8 +39,8 @@ static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const u
                 high[i][v] = vmmlaq_s32(high[i][v], two_rows(x + 2 * i, at), rows_23);
             }
             if (nm % 2) {
-                dot_step(&sum[nm - 1][v], NULL, even, x[nm - 1].q + at, j, chain);
-                dot_step(&sum[nm - 1][v], NULL, odd, x[nm - 1].q + at + 4, j + 1, chain);
+                dot_step(&sum[nm - 1][v], even, x[nm - 1].q + at, j);
+                dot_step(&sum[nm - 1][v], odd, x[nm - 1].q + at + 4, j + 1);
             }
         }
     }

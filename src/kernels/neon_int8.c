@@ -4,7 +4,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-enum { INT_M = 4 };
+enum { INT_M = 4, SHORT_M = INT_M };
 
 /* Two products fit 16 bits: |codes| <= 128, |x| <= 127. */
 #define dot_4(sum, codes, x, lane) dot_16_bits(sum, codes, vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), lane)))

@@ -41,10 +41,9 @@ static inline vi i_pairs(const int16_t sum[2], int c) { return i_set1(sum[0] * (
 static inline vi q8_codes(vi v) { return v; }
 
 /* Steps j to j + 3, j a multiple of 4, share one load of activations once loops are unrolled. */
-static inline void dot_step(vi *sum, vi *part, vi codes, const int8_t *x, int j, int chain)
+static inline void dot_step(vi *sum, vi codes, const int8_t *x, int j)
 {
     const int8x16_t c = vreinterpretq_s8_s32(codes), xv = vld1q_s8(x - 4 * (j & 3));
-    (void)part, (void)chain;
     switch (j & 3) {
     case 0: *sum = dot_4(*sum, c, xv, 0); break;
     case 1: *sum = dot_4(*sum, c, xv, 1); break;
