@@ -226,6 +226,53 @@ static void check_dot_w(void)
     }
 }
 
+/* heads_dot = dot of each head on widened rows, heads_sum = gemm_nn accumulating on them: heads that share elements, heads that begin further
+ * on, rows beyond a piece */
+static void check_heads(void)
+{
+    static const enum slm2_dtype type[] = {SLM2_F32, SLM2_F16, SLM2_BF16, SLM2_Q8_0};
+    for (size_t it = 0; it < sizeof type / sizeof type[0]; it++) {
+        enum slm2_dtype t = type[it];
+        size_t unit = slm2_dtype_info[t].block_elems;
+        for (int round = 0; round < 400; round++) {
+            size_t n = unit * (1 + draw() % (unit > 1 ? 8 : 150)), group = 1 + draw() % 3, n_kv = 1 + draw() % 4, h0 = group * (draw() % n_kv), n_head = 1 + draw() % (group * n_kv - h0);
+            size_t n_row = draw() % 21, lds = n_row + draw() % 3, row_bytes = slm2_dtype_bytes(t, n * n_kv) + slm2_dtype_bytes(t, unit * (draw() % 2)), used = slm2_dtype_bytes(t, n * n_kv);
+            enum kind kind = draw() & 1 ? REAL : WHOLE;
+            float *q = floats(0, n_head * n, kind), *s = slot(1, n_head * lds * 4), *u = slot(2, n_row * n * 4), *y = floats(3, n_head * n, kind), *p = floats(4, n_head * lds, kind), *want = slot(5, n * 4);
+            uint8_t *rows = slot(6, n_row ? row_bytes * (n_row - 1) + used : 0);
+            for (size_t r = 0; r < n_row; r++) {
+                if (unit == 1) {
+                    weights(rows + r * row_bytes, t, n * n_kv, kind);
+                } else {
+                    float *x = floats(7, n * n_kv, kind);
+                    S->from_f32[t](rows + r * row_bytes, x, n * n_kv);
+                }
+            }
+            K->heads_dot[t](s, lds, q, h0, n_head, group, n, rows, row_bytes, n_row);
+            band_ok(s);
+            for (size_t h = 0; h < n_head; h++) {
+                memcpy(want, y + h * n, n * 4);
+                for (size_t r = 0; r < n_row; r++) {
+                    S->to_f32[t](u + r * n, rows + r * row_bytes + slm2_dtype_bytes(t, (h0 + h) / group * n), n);
+                    float got = s[h * lds + r], dot = K->dot(q + h * n, u + r * n, n);
+                    if (!same(got, dot)) bad("heads_dot %s n=%zu head %zu of %zu row %zu of %zu: %.9g, dot %.9g", slm2_dtype_info[t].name, n, h, n_head, r, n_row, (double)got, (double)dot);
+                }
+                K->gemm_nn(want, n, p + h * lds, lds, 1, u, n, 1, n, n_row, true);
+                K->heads_sum[t](y + h * n, p + h * lds, lds, h0 + h, 1, group, n, rows, row_bytes, n_row);
+                for (size_t i = 0; i < n; i++)
+                    if (!same(y[h * n + i], want[i])) bad("heads_sum %s n=%zu head %zu [%zu]: %.9g, gemm_nn %.9g", slm2_dtype_info[t].name, n, h, i, (double)y[h * n + i], (double)want[i]);
+            }
+            band_ok(y);
+            float *one = floats(8, n_head * n, kind), *all = slot(9, n_head * n * 4);
+            memcpy(all, one, n_head * n * 4);
+            K->heads_sum[t](all, p, lds, h0, n_head, group, n, rows, row_bytes, n_row);
+            for (size_t h = 0; h < n_head; h++) K->heads_sum[t](one + h * n, p + h * lds, lds, h0 + h, 1, group, n, rows, row_bytes, n_row);
+            for (size_t i = 0; i < n_head * n; i++)
+                if (!same(all[i], one[i])) bad("heads_sum %s n=%zu [%zu]: %.9g with %zu heads, %.9g alone", slm2_dtype_info[t].name, n, i, (double)all[i], n_head, (double)one[i]);
+        }
+    }
+}
+
 /* a matrix of rows of n floats, ld apart, the gaps between them 0xff */
 static float *matrix(int s, size_t rows, size_t n, size_t ld, enum kind kind)
 {
@@ -548,6 +595,7 @@ static void check_get(void)
 
 static const struct { const char *name; void (*run)(void); } check[] = {
     {"get", check_get},         {"dot", check_dot},         {"to_f32", check_to_f32},   {"from_f32", check_from_f32}, {"to Q8_0", check_quantise}, {"dot_w gemv_w", check_dot_w},
+    {"heads_dot heads_sum", check_heads},
     {"products", check_product},
     {"gemm_nt", check_gemm_nt}, {"gemm_nn", check_gemm_nn}, {"axpy scale add max", check_rows}, {"exp_sum", check_exp_sum},
     {"sum_sq moments", check_sums}, {"swiglu", check_swiglu}, {"optimizers", check_optim},

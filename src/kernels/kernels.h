@@ -63,6 +63,13 @@ struct slm2_kernels {
     /* y[o] = x . row o, o < n_out; rows lie row_bytes apart.  The bits of dot_w, but several rows at once: as fast as memory. */
     void (*gemv_w[SLM2_N_DTYPE])(float *y, const float *x, const void *w, size_t row_bytes, size_t n_out, size_t n);
 
+    /* One query over rows of a key/value cache in type t, row_bytes apart: n_head heads of n elements, heads h0, h0 + 1 ... of the query, of which each `group` read the same
+     * n elements of a row: (h0 + h) / group * n and on.  n is a multiple of the type's block.  Rows are read whole, once, as they lie in memory.
+     * heads_dot: s[h * lds + r] = q[h * n ...] . row r, the bits of dot() on the widened row.
+     * heads_sum: y[h * n + i] += sum_r p[h * ldp + r] row r's element i, the bits of gemm_nn accumulating on widened rows. */
+    void (*heads_dot[SLM2_N_DTYPE])(float *s, size_t lds, const float *q, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row); /* F32 F16 BF16 Q8_0; others NULL */
+    void (*heads_sum[SLM2_N_DTYPE])(float *y, const float *p, size_t ldp, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row);
+
     /* c[m][n] (= or +=) sum_k a[m][k] b[n][k].  Row strides lda, ldb, ldc in elements.  Each sum in the order of dot(). */
     void (*gemm_nt)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate);
     /* c[m][n] (= or +=) sum_k a[m*a_m + k*a_k] b[k][n]: outer-product form, k in ascending order with fma, one chain an element

@@ -94,6 +94,12 @@ static inline vf bf16_up(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi
 static inline vf ld_bf16(const void *w, size_t i) { return bf16_up(load_u16(w, i)); }
 static inline vf ld_bf16_n(const void *w, size_t i, size_t n) { return bf16_up(load_u16_n(w, i, n)); }
 
+static inline vf ld_q8_0(const void *w, size_t i)
+{
+    const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)w + i / SLM2_QK;
+    return v_mul(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->q + i % SLM2_QK)))), v_set1(_cvtsh_ss(b->d)));
+}
+
 static inline __m128i f16_down(vf x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void st_f16(uint16_t *p, vf x) { _mm_storeu_si128((void *)p, f16_down(x)); }
 static inline void st_f16_n(uint16_t *p, vf x, size_t n) { store_u16_n(p, f16_down(x), n); }

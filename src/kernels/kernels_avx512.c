@@ -82,6 +82,12 @@ static inline vf ld_bf16_n(const void *w, size_t i, size_t n)
     return bf16_up(_mm256_maskz_loadu_epi16(first(n), (const uint16_t *)w + i));
 }
 
+static inline vf ld_q8_0(const void *w, size_t i)
+{
+    const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)w + i / SLM2_QK;
+    return v_mul(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(b->q + i % SLM2_QK)))), v_set1(_cvtsh_ss(b->d)));
+}
+
 static inline __m256i f16_down(vf x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void st_f16(uint16_t *p, vf x) { _mm256_storeu_si256((void *)p, f16_down(x)); }
 static inline void st_f16_n(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, first(n), f16_down(x)); }

@@ -107,6 +107,14 @@ static inline vf bf16_up(uint16x8_t h)
 static inline vf ld_bf16(const void *w, size_t i) { return bf16_up(load_u16(w, i)); }
 static inline vf ld_bf16_n(const void *w, size_t i, size_t n) { return bf16_up(load_u16_n(w, i, n)); }
 
+static inline vf ld_q8_0(const void *w, size_t i)
+{
+    const struct slm2_block_q8_0 *b = (const struct slm2_block_q8_0 *)w + i / SLM2_QK;
+    int16x8_t q = vmovl_s8(vld1_s8(b->q + i % SLM2_QK));
+    vf d = f16_up(vdupq_n_u16(b->d));
+    return (vf){vmulq_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), d.a), vmulq_f32(vcvtq_f32_s32(vmovl_high_s16(q)), d.b)};
+}
+
 static inline uint16x8_t f16_down(vf x) { return vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(x.a), x.b)); }
 static inline void st_f16(uint16_t *p, vf x) { vst1q_u16(p, f16_down(x)); }
 static inline void st_f16_n(uint16_t *p, vf x, size_t n) { store_u16_n(p, f16_down(x), n); }

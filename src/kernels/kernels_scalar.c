@@ -300,6 +300,48 @@ BLOCK_TYPE(q4_k, false, true)
 BLOCK_TYPE(q5_k, false, true)
 BLOCK_TYPE(q6_k, true, false)
 
+/* ---- one query over a cache ---------------------------------------------------------------------------------------- */
+
+static float dot_q8_0(const float *x, const void *w, size_t n) { return dot_packed(x, w, n, SLM2_Q8_0, q8_0_to_f32); }
+
+static void heads_dot(float *s, size_t lds, const float *q, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row,
+                      float (*dot_of)(const float *, const void *, size_t), enum slm2_dtype t)
+{
+    const uint8_t *row = rows;
+    for (size_t r = 0; r < n_row; r++, row += row_bytes)
+        for (size_t h = 0; h < n_head; h++) s[h * lds + r] = dot_of(q + h * n, row + slm2_dtype_bytes(t, (h0 + h) / group * n), n);
+}
+
+static void heads_sum(float *y, const float *p, size_t ldp, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row,
+                      void (*unpack)(float *, const void *, size_t), enum slm2_dtype t)
+{
+    float u[PIECE];
+    const uint8_t *row = rows;
+    for (size_t r = 0; r < n_row; r++, row += row_bytes) {
+        for (size_t h = 0; h < n_head; h++) {
+            for (size_t i = 0; i < n; i += PIECE) {
+                size_t m = slm2_min_size(PIECE, n - i);
+                unpack(u, row + slm2_dtype_bytes(t, (h0 + h) / group * n + i), m);
+                for (size_t j = 0; j < m; j++) y[h * n + i + j] += p[h * ldp + r] * u[j];
+            }
+        }
+    }
+}
+
+#define HEADS(name, type)                                                                                                                                    \
+    static void heads_dot_##name(float *s, size_t lds, const float *q, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row) \
+    {                                                                                                                                                        \
+        heads_dot(s, lds, q, h0, n_head, group, n, rows, row_bytes, n_row, dot_##name, type);                                                                \
+    }                                                                                                                                                        \
+    static void heads_sum_##name(float *y, const float *p, size_t ldp, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row) \
+    {                                                                                                                                                        \
+        heads_sum(y, p, ldp, h0, n_head, group, n, rows, row_bytes, n_row, name##_to_f32, type);                                                             \
+    }
+HEADS(f32, SLM2_F32)
+HEADS(f16, SLM2_F16)
+HEADS(bf16, SLM2_BF16)
+HEADS(q8_0, SLM2_Q8_0)
+
 /* ---- products of bf16 ----------------------------------------------------------------------------------------------------- */
 
 /* Packed activations and panels are rows of bf16, one after the other. */
@@ -475,6 +517,8 @@ void slm2_kernels_fill_scalar(struct slm2_kernels *k)
         .dot = dot,
         .dot_w = {[SLM2_F32] = dot_f32, [SLM2_F16] = dot_f16, [SLM2_BF16] = dot_bf16},
         .gemv_w = {[SLM2_F32] = gemv_f32, [SLM2_F16] = gemv_f16, [SLM2_BF16] = gemv_bf16},
+        .heads_dot = {[SLM2_F32] = heads_dot_f32, [SLM2_F16] = heads_dot_f16, [SLM2_BF16] = heads_dot_bf16, [SLM2_Q8_0] = heads_dot_q8_0},
+        .heads_sum = {[SLM2_F32] = heads_sum_f32, [SLM2_F16] = heads_sum_f16, [SLM2_BF16] = heads_sum_bf16, [SLM2_Q8_0] = heads_sum_q8_0},
         .product = {[SLM2_BF16] = &bf16_product, [SLM2_Q8_0] = &q8_0_product, [SLM2_Q4_0] = &q4_0_product, [SLM2_Q4_1] = &q4_1_product,
                     [SLM2_Q4_K] = &q4_k_product, [SLM2_Q5_K] = &q5_k_product, [SLM2_Q6_K] = &q6_k_product},
         .gemm_nt = gemm_nt,

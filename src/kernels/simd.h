@@ -6,8 +6,8 @@
  *   v_scale2(x, n) = x 2^n, v_zero_below(y, x, lo): y but 0 where x < lo, v_if_ge0(x, a, b);
  *   v_sum: adds lanes j and j + LANES/2, then the halves of that, down to one; v_fold(acc[LANES]): lane i = v_sum(acc[i]), the same
  *   additions; vd (LANES/2 doubles) and v_lo v_hi d_zero d_set1 d_add d_sub d_fma d_sum;
- *   ld_T(row, i) for T = f32 f16 bf16: elements i .. i + LANES of a row of weights; ld_T_n(row, i, n): the first n from i;
- *   st_f16 st_f16_n st_bf16 st_bf16_n.
+ *   ld_T(row, i) for T = f32 f16 bf16: elements i .. i + LANES of a row of weights; ld_T_n(row, i, n): the first n from i; ld_q8_0(row, i), i a
+ *   multiple of LANES; st_f16 st_f16_n st_bf16 st_bf16_n.
  *
  * Why dot(), gemv and gemm_nt agree bit for bit: each of their outputs is one vector accumulator that starts at 0, takes elements
  * i .. i + LANES in ascending order by fma, the last ones padded with zeros, and is summed by the additions of v_sum.  Speed
@@ -79,8 +79,10 @@ static float dot(const float *x, const float *y, size_t n) { return dot_f32(x, y
         for (; i + LANES <= n; i += LANES) v_store(y + i, ld_##T(x, i));                                                   \
         if (i < n) v_store_n(y + i, ld_##T##_n(x, i, n - i), n - i);                                                       \
     }
+#define ld_q8_0_n(x, i, n) v_zero() /* rows are whole blocks */
 TO_F32(f16)
 TO_F32(bf16)
+TO_F32(q8_0)
 
 static void f16_from_f32(void *y, const float *x, size_t n)
 {
@@ -309,6 +311,85 @@ static void gemm_nn(float *c, size_t ldc, const float *a, size_t a_m, size_t a_k
     }
 }
 
+/* ---- one query over a cache --------------------------------------------------------------------------------------- */
+
+/* GEMV_ROWS rows at a time: few enough pages for the processor to follow each, and head after head runs along them.  Each head asks for its like
+ * in the rows that come next. */
+enum { SUM_V = 8 }; /* vectors of a head that are summed at a time */
+
+/* ELEMS elements of a row take BYTES */
+#define HEADS(T, ELEMS, BYTES)                                                                                             \
+    INLINE void ask_##T(const uint8_t *row, size_t row_bytes, size_t n_row, size_t at, size_t n)                           \
+    {                                                                                                                      \
+        const uint8_t *p = row + GEMV_ROWS * row_bytes + at / (ELEMS) * (BYTES);                                           \
+        const size_t bytes = n / (ELEMS) * (BYTES);                                                                        \
+        for (size_t r = 0; r < n_row; r++, p += row_bytes)                                                                 \
+            for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);                                        \
+    }                                                                                                                      \
+    static void heads_dot_##T(float *s, size_t lds, const float *q, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row) \
+    {                                                                                                                      \
+        const uint8_t *base = rows;                                                                                        \
+        for (size_t r0 = 0; r0 < n_row; r0 += GEMV_ROWS, base += GEMV_ROWS * row_bytes) {                                  \
+            const size_t m = slm2_min_size(GEMV_ROWS, n_row - r0);                                                         \
+            const uint8_t *row[GEMV_ROWS];                                                                                 \
+            UNROLL for (size_t r = 0; r < GEMV_ROWS; r++) row[r] = base + slm2_min_size(r, m - 1) * row_bytes;             \
+            for (size_t h = 0; h < n_head; h++) {                                                                          \
+                const size_t at = (h0 + h) / group * n;                                                                    \
+                const float *x = q + h * n;                                                                                \
+                vf acc[LANES];                                                                                             \
+                size_t i = 0;                                                                                              \
+                ask_##T(base, row_bytes, m, at, n);                                                                        \
+                UNROLL for (int r = 0; r < LANES; r++) acc[r] = v_zero();                                                  \
+                for (; i + LANES <= n; i += LANES) {                                                                       \
+                    vf xv = v_load(x + i);                                                                                 \
+                    UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T(row[r], at + i), acc[r]);         \
+                }                                                                                                          \
+                if (i < n) {                                                                                               \
+                    vf xv = v_load_n(x + i, n - i);                                                                        \
+                    UNROLL for (int r = 0; r < GEMV_ROWS; r++) acc[r] = v_fma(xv, ld_##T##_n(row[r], at + i, n - i), acc[r]); \
+                }                                                                                                          \
+                v_store_n(s + h * lds + r0, v_fold(acc), m);                                                               \
+            }                                                                                                              \
+        }                                                                                                                  \
+    }                                                                                                                      \
+    static void heads_sum_##T(float *y, const float *p, size_t ldp, size_t h0, size_t n_head, size_t group, size_t n, const void *rows, size_t row_bytes, size_t n_row) \
+    {                                                                                                                      \
+        const uint8_t *base = rows;                                                                                        \
+        for (size_t r0 = 0; r0 < n_row; r0 += GEMV_ROWS, base += GEMV_ROWS * row_bytes) {                                  \
+            const size_t m = slm2_min_size(GEMV_ROWS, n_row - r0);                                                         \
+            for (size_t h = 0; h < n_head; h++) {                                                                          \
+                const size_t at = (h0 + h) / group * n;                                                                    \
+                const float *w = p + h * ldp + r0;                                                                         \
+                float *out = y + h * n;                                                                                    \
+                size_t i = 0;                                                                                              \
+                ask_##T(base, row_bytes, m, at, n);                                                                        \
+                for (; i + SUM_V * LANES <= n; i += SUM_V * LANES) {                                                       \
+                    vf acc[SUM_V];                                                                                         \
+                    UNROLL for (int v = 0; v < SUM_V; v++) acc[v] = v_load(out + i + v * LANES);                           \
+                    for (size_t r = 0; r < m; r++) {                                                                       \
+                        vf wv = v_set1(w[r]);                                                                              \
+                        UNROLL for (size_t v = 0; v < SUM_V; v++) acc[v] = v_fma(wv, ld_##T(base + r * row_bytes, at + i + v * LANES), acc[v]); \
+                    }                                                                                                      \
+                    UNROLL for (int v = 0; v < SUM_V; v++) v_store(out + i + v * LANES, acc[v]);                           \
+                }                                                                                                          \
+                for (; i + LANES <= n; i += LANES) {                                                                       \
+                    vf acc = v_load(out + i);                                                                              \
+                    for (size_t r = 0; r < m; r++) acc = v_fma(v_set1(w[r]), ld_##T(base + r * row_bytes, at + i), acc);   \
+                    v_store(out + i, acc);                                                                                 \
+                }                                                                                                          \
+                if (i < n) {                                                                                               \
+                    vf acc = v_load_n(out + i, n - i);                                                                     \
+                    for (size_t r = 0; r < m; r++) acc = v_fma(v_set1(w[r]), ld_##T##_n(base + r * row_bytes, at + i, n - i), acc); \
+                    v_store_n(out + i, acc, n - i);                                                                        \
+                }                                                                                                          \
+            }                                                                                                              \
+        }                                                                                                                  \
+    }
+HEADS(f32, 1, sizeof(float))
+HEADS(f16, 1, sizeof(uint16_t))
+HEADS(bf16, 1, sizeof(uint16_t))
+HEADS(q8_0, SLM2_QK, sizeof(struct slm2_block_q8_0))
+
 /* ---- rows --------------------------------------------------------------------------------------------------------- */
 
 /* for each vector of a row: BODY with loads L(p) and stores S(p, v), then once more for the last n < LANES elements */
@@ -517,6 +598,15 @@ static void fill_simd(struct slm2_kernels *k, const char *name)
     PER_TYPE(SLM2_F32, f32)
     PER_TYPE(SLM2_F16, f16)
     PER_TYPE(SLM2_BF16, bf16)
+#undef PER_TYPE
+#define PER_TYPE(t, T)                                                                                                     \
+    k->heads_dot[t] = heads_dot_##T;                                                                                       \
+    k->heads_sum[t] = heads_sum_##T;
+    PER_TYPE(SLM2_F32, f32)
+    PER_TYPE(SLM2_F16, f16)
+    PER_TYPE(SLM2_BF16, bf16)
+    PER_TYPE(SLM2_Q8_0, q8_0)
+    k->to_f32[SLM2_Q8_0] = q8_0_to_f32;
     k->to_f32[SLM2_F16] = f16_to_f32;
     k->to_f32[SLM2_BF16] = bf16_to_f32;
     k->from_f32[SLM2_F16] = f16_from_f32;
