@@ -30,6 +30,10 @@ struct slm2_attn_kernels {
     void (*start)(float *sum, float *state, size_t n_line, size_t n);
     void (*step)(float *sum, float *state, const uint16_t *q, const int32_t *seen, int32_t first, size_t n_line, const uint16_t *keys, const uint16_t *values,
                  size_t n, float scale);
+    /* The same bits as packing a tile and step() for the n_head lines of one query row, which sees all of the tile's n_row keys (1 <= n_row <= SLM2_ATTN_KEYS), but
+     * from keys and values where they lie: heads as in heads_dot (kernels.h), scores s[n_head][SLM2_ATTN_KEYS] as scratch. */
+    void (*single)(float *sum, float *state, float *s, const uint16_t *q, size_t h0, size_t n_head, size_t group, size_t n, const void *keys, size_t key_bytes, enum slm2_dtype key_type,
+                   const void *values, size_t value_bytes, enum slm2_dtype value_type, size_t n_row, float scale);
     /* After the last tile of a line: sum[n] becomes the attention's output; returns the log-sum-exp of the scaled scores. */
     float (*finish)(float *sum, const float *state, size_t n, float scale);
     /* c[m][n] (= or +=) sum over n_pair pairs of a[m][pair] . panel[pair][n]; pairs of a lie at a + m * a_m + pair * a_k; ldb in pairs. */

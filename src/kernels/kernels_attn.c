@@ -230,6 +230,102 @@ static void step(float *sum, float *state, const uint16_t *q, const int32_t *see
     }
 }
 
+/* ---- a single query row --------------------------------------------------------------------------------------------- */
+/* A panel made of rows is used by one line only: its vectors go from the registers into the products.  Heads run along a few rows at a time, so that the
+ * processor can follow each row through its page; each asks for its like in the rows that come next. */
+enum { ALONG_ROWS = 8, ALONG_V = 4 };
+
+INLINE void ask(const uint8_t *row, size_t row_bytes, size_t n_row, size_t bytes)
+{
+    for (size_t r = 0; r < n_row; r++, row += row_bytes)
+        for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const void *)(row + i), _MM_HINT_T0);
+}
+
+/* scores of 16 rows, those beyond n_row 0 */
+INLINE __m512 score_16(const uint16_t *q, const uint8_t *rows, size_t row_bytes, const enum slm2_dtype type, size_t n_row, size_t n)
+{
+    __m512 acc = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += SLM2_ATTN_UNIT) {
+        __m512i r[LANES];
+        UNROLL for (size_t j = 0; j < LANES; j++) r[j] = j < n_row ? load32(rows + j * row_bytes, i, type) : _mm512_setzero_si512();
+        transpose(r);
+        UNROLL for (size_t j = 0; j < LANES; j++) {
+            int pair;
+            memcpy(&pair, q + i + 2 * j, sizeof pair);
+            acc = _mm512_dpbf16_ps(acc, (__m512bh)r[j], (__m512bh)_mm512_set1_epi32(pair));
+        }
+    }
+    return acc;
+}
+
+INLINE void scores(float *s, const uint16_t *q, size_t h0, size_t n_head, size_t group, size_t n, const uint8_t *rows, size_t row_bytes, const enum slm2_dtype type, size_t n_row)
+{
+    const size_t bytes = slm2_dtype_bytes(type, n);
+    for (size_t r = 0; r < n_row; r += LANES, rows += LANES * row_bytes) {
+        size_t m = slm2_min_size(LANES, n_row - r);
+        for (size_t h = 0; h < n_head; h++) {
+            const uint8_t *at = rows + (h0 + h) / group * bytes;
+            ask(at + LANES * row_bytes, row_bytes, m, bytes);
+            __m512 x = m == LANES ? score_16(q + h * n, at, row_bytes, type, LANES, n) : score_16(q + h * n, at, row_bytes, type, m, n);
+            _mm512_storeu_ps(s + h * KEYS + r, x);
+        }
+    }
+}
+
+/* nv vectors of a head, from element i: sum += p . rows */
+INLINE void along_rows(float *sum, const uint16_t *p, const uint8_t *rows, size_t row_bytes, const enum slm2_dtype type, size_t n_row, size_t i, const int nv)
+{
+    __m512i up = _mm512_set1_epi32(32 << 16), two = _mm512_set1_epi32(0x00010001), lo, hi;
+    lo = _mm512_add_epi32(up, _mm512_mullo_epi32(two, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+    hi = _mm512_add_epi32(lo, _mm512_set1_epi32(16 << 16 | 16));
+    __m512 acc[ALONG_V];
+    UNROLL for (int v = 0; v < nv; v++) acc[v] = _mm512_loadu_ps(sum + i + (size_t)v * LANES);
+    for (size_t r = 0; r < n_row; r += 2, rows += 2 * row_bytes) {
+        int pair;
+        memcpy(&pair, p + r, sizeof pair);
+        const __m512bh by = (__m512bh)_mm512_set1_epi32(pair);
+        UNROLL for (int v = 0; v < nv; v += 2) {
+            size_t at = i + (size_t)v * LANES;
+            __m512i a = load32(rows, at, type), b = r + 1 < n_row ? load32(rows + row_bytes, at, type) : _mm512_setzero_si512();
+            acc[v] = _mm512_dpbf16_ps(acc[v], (__m512bh)_mm512_permutex2var_epi16(a, lo, b), by);
+            acc[v + 1] = _mm512_dpbf16_ps(acc[v + 1], (__m512bh)_mm512_permutex2var_epi16(a, hi, b), by);
+        }
+    }
+    UNROLL for (int v = 0; v < nv; v++) _mm512_storeu_ps(sum + i + (size_t)v * LANES, acc[v]);
+}
+
+/* p[n_head] rows of 2 KEYS bf16: weights lie in the room of the scores they came from */
+INLINE void sums(float *sum, const uint16_t *p, size_t h0, size_t n_head, size_t group, size_t n, const uint8_t *rows, size_t row_bytes, const enum slm2_dtype type, size_t n_row)
+{
+    const size_t bytes = slm2_dtype_bytes(type, n);
+    for (size_t r = 0; r < n_row; r += ALONG_ROWS, rows += ALONG_ROWS * row_bytes) {
+        size_t m = slm2_min_size(ALONG_ROWS, n_row - r);
+        for (size_t h = 0; h < n_head; h++) {
+            const uint8_t *at = rows + (h0 + h) / group * bytes;
+            const uint16_t *w = p + h * 2 * KEYS + r;
+            size_t i = 0;
+            ask(at + ALONG_ROWS * row_bytes, row_bytes, m, bytes);
+            for (; i + ALONG_V * LANES <= n; i += ALONG_V * LANES) along_rows(sum + h * n, w, at, row_bytes, type, m, i, ALONG_V);
+            if (i < n) along_rows(sum + h * n, w, at, row_bytes, type, m, i, 2);
+        }
+    }
+}
+
+static void single(float *sum, float *state, float *s, const uint16_t *q, size_t h0, size_t n_head, size_t group, size_t n, const void *keys, size_t key_bytes, enum slm2_dtype key_type,
+                   const void *values, size_t value_bytes, enum slm2_dtype value_type, size_t n_row, float scale)
+{
+    uint16_t p[KEYS];
+    const float c = (float)((double)scale * LOG2_E);
+    if (key_type == SLM2_BF16) scores(s, q, h0, n_head, group, n, keys, key_bytes, SLM2_BF16, n_row);
+    else scores(s, q, h0, n_head, group, n, keys, key_bytes, SLM2_Q8_0, n_row);
+    for (size_t h = 0; h < n_head; h++) {
+        weights(p, s + h * KEYS, (int)n_row, sum + h * n, state + h * STATE, n, c);
+        memcpy(s + h * KEYS, p, sizeof p);
+    }
+    if (value_type == SLM2_BF16) sums(sum, (const uint16_t *)(const void *)s, h0, n_head, group, n, values, value_bytes, SLM2_BF16, n_row);
+    else sums(sum, (const uint16_t *)(const void *)s, h0, n_head, group, n, values, value_bytes, SLM2_Q8_0, n_row);
+}
+
 static float finish(float *sum, const float *state, size_t n, float scale)
 {
     float total = _mm512_reduce_add_ps(_mm512_loadu_ps(state));
@@ -291,6 +387,7 @@ static const struct slm2_attn_kernels attn = {
     .pack_along = pack_along,
     .start = start,
     .step = step,
+    .single = single,
     .finish = finish,
     .mul = mul,
     .grad = grad,

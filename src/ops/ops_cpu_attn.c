@@ -7,7 +7,7 @@
  * Work: every thread walks over all blocks of rows and does its share of the heads in each, tile by tile: shares are equal whatever the
  * lengths are, and the pieces of a cache row that a thread's heads read lie side by side.
  * Two forms of a tile: fp32 on the general kernels, and bf16 (attn.h) where the cache is BF16 or Q8_0 and the processor has the arithmetic.
- * A single row in fp32 reads keys and values where they lie, all heads of the thread at once: unpacking a tile of each would cost more than its use.
+ * A single row reads keys and values where they lie, all heads of the thread at once: unpacking a tile of each would cost more than its use.
  *
  * Backward: a piece is (sequence, kv head); its query heads and rows come in order, weights are recomputed from lse. */
 #include <assert.h>
@@ -162,17 +162,6 @@ static void tile_fp32(const struct slm2_ctx *c, const struct attn *a, struct lin
     k->gemm_nn(l->sum + at * d, d, l->s, KEYS, 1, vp, ld, lines, d, (size_t)keys, true);
 }
 
-/* The same for a single row, all its sets at once, with the same bits. */
-static void tile_single(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int j)
-{
-    const struct slm2_kernels *k = c->k;
-    int keys = slm2_min_int(KEYS, l->n_key - j);
-    size_t d = (size_t)a->hd, n_line = (size_t)(l->n_set * a->part), h0 = (size_t)l->h0, group = (size_t)a->group;
-    k->heads_dot[a->k->dtype](l->s, KEYS, l->q, h0, n_line, group, d, slm2_cpu_at(a->k, l->key0 + j, 0), slm2_mat_row_bytes(a->k), (size_t)keys);
-    for (size_t i = 0; i < n_line; i++) online_softmax(k, l->s + i * KEYS, keys, keys, l->sum + i * d, l->state + i * SLM2_ATTN_STATE, d);
-    k->heads_sum[a->v->dtype](l->sum, l->s, KEYS, h0, n_line, group, d, slm2_cpu_at(a->v, l->key0 + j, 0), slm2_mat_row_bytes(a->v), (size_t)keys);
-}
-
 static void tile_bf16(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int set, int j)
 {
     const struct slm2_attn_kernels *t = c->k->attn;
@@ -184,12 +173,29 @@ static void tile_bf16(const struct slm2_ctx *c, const struct attn *a, struct lin
     t->step(l->sum + at * d, l->state + at * SLM2_ATTN_STATE, (const uint16_t *)l->q + at * d, l->seen, j, (size_t)n, kp, vp, d, a->scale);
 }
 
+/* Either of both for a single row, all its sets at once, with the same bits. */
+static void tile_single(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int j)
+{
+    const struct slm2_kernels *k = c->k;
+    int keys = slm2_min_int(a->bf16 ? BF_KEYS : KEYS, l->n_key - j);
+    size_t d = (size_t)a->hd, n_line = (size_t)(l->n_set * a->part), h0 = (size_t)l->h0, group = (size_t)a->group;
+    const void *kp = slm2_cpu_at(a->k, l->key0 + j, 0), *vp = slm2_cpu_at(a->v, l->key0 + j, 0);
+    size_t k_bytes = slm2_mat_row_bytes(a->k), v_bytes = slm2_mat_row_bytes(a->v);
+    if (a->bf16) {
+        k->attn->single(l->sum, l->state, l->s, l->q, h0, n_line, group, d, kp, k_bytes, a->k->dtype, vp, v_bytes, a->v->dtype, (size_t)keys, a->scale);
+        return;
+    }
+    k->heads_dot[a->k->dtype](l->s, KEYS, l->q, h0, n_line, group, d, kp, k_bytes, (size_t)keys);
+    for (size_t i = 0; i < n_line; i++) online_softmax(k, l->s + i * KEYS, keys, keys, l->sum + i * d, l->state + i * SLM2_ATTN_STATE, d);
+    k->heads_sum[a->v->dtype](l->sum, l->s, KEYS, h0, n_line, group, d, vp, v_bytes, (size_t)keys);
+}
+
 /* o = softmax(scale q k^T) v for rows [r0, r0 + n) of one sequence, heads h0 .. h0 + n_set * a->part. */
 static void attn_lines(struct slm2_ctx *c, const struct attn *a, struct slm2_mat *o, float *lse, int r0, int n, int h0, int n_set, int key0, float *tmp)
 {
     struct lines l = {.r0 = r0, .n = n, .h0 = h0, .n_set = n_set, .key0 = key0};
     size_t d = (size_t)a->hd;
-    const bool single = n == 1 && !a->bf16 && c->k->heads_dot[a->k->dtype] && c->k->heads_sum[a->v->dtype];
+    const bool single = n == 1 && (a->bf16 || (c->k->heads_dot[a->k->dtype] && c->k->heads_sum[a->v->dtype]));
     start_lines(c, a, &l, tmp);
     for (int j = 0; j < l.n_key; j += a->bf16 ? BF_KEYS : KEYS) {
         if (single) tile_single(c, a, &l, j);
