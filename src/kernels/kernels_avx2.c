@@ -221,7 +221,10 @@ static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const u
         if (j % chain != chain - 1) continue;
         UNROLL for (int i = 0; i < nm; i++) {
             vi before = sum_start(x + i, g, f);
-            UNROLL for (int v = 0; v < nv; v++) sum[i][v] = _mm256_add_epi32(j < chain ? before : sum[i][v], _mm256_madd_epi16(part[i][v], ones));
+            UNROLL for (int v = 0; v < nv; v++) {
+                sum[i][v] = _mm256_add_epi32(j < chain ? before : sum[i][v], _mm256_madd_epi16(part[i][v], ones));
+                if (!f.chain) __asm__("" : "+x"(sum[i][v]));
+            }
         }
     }
 }
