@@ -14,10 +14,21 @@
 
 enum { SLM2_SPLIT_TRAIN, SLM2_SPLIT_VAL, SLM2_N_DATA_SPLIT };
 
+/* The work on a document, in order.  All but DEDUP, which needs the documents before, runs beside that on other documents. */
+enum slm2_data_stage { SLM2_STAGE_READ, SLM2_STAGE_PARSE, SLM2_STAGE_HASH, SLM2_STAGE_DEDUP, SLM2_STAGE_TOKENIZE, SLM2_STAGE_WRITE, SLM2_N_STAGE };
+struct slm2_data_speed {
+    double cpu_s[SLM2_N_STAGE];     /* of all threads */
+    int64_t bytes[SLM2_N_STAGE];    /* of the files' decompressed bytes (READ, PARSE) or of text that came so far */
+    double inputs_s, wall_s;        /* the clock: hashing the input files; all of it */
+    int n_threads;
+};
+extern const char *const slm2_data_stages[SLM2_N_STAGE]; /* names */
+
 struct slm2_data_source_opts {
     char *name;
     struct slm2_conf_list path; /* char *: files, in order */
     int format;                 /* enum slm2_corpus_form */
+    char *text_field, *id_field, *lang_field, *license_field; /* JSONL: keys or paths of the record, "meta.language" */
     double weight;              /* 0: as many as it has tokens */
     char *lang, *license;       /* for records that do not say it themselves */
     double val_fraction;        /* -1: the build's */
@@ -32,7 +43,9 @@ struct slm2_data_opts {
     int64_t min_bytes, max_bytes, max_line_bytes;
     bool dedup, append_eos;
     int n_threads;              /* 0: one per core */
-    const volatile sig_atomic_t *stop; /* not a setting: nonzero asks to stop between documents (SLM2_ESTOP); NULL allowed */
+    /* not settings */
+    const volatile sig_atomic_t *stop; /* nonzero asks to stop between blocks of documents (SLM2_ESTOP); NULL allowed */
+    struct slm2_data_speed *speed;     /* receives what each stage took; NULL allowed */
 };
 extern const struct slm2_opt slm2_data_table[];
 

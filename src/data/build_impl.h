@@ -1,0 +1,38 @@
+/* build_impl.h - what the files of a build share: the builder (build.c), and the blocks of documents that run through it (pipeline.c). */
+#ifndef SLM2_DATA_BUILD_IMPL_H
+#define SLM2_DATA_BUILD_IMPL_H
+#include "data/build.h"
+#include "data/corpus.h"
+#include "data/dedup.h"
+#include "data/shard.h"
+#include "tok/tok.h"
+
+extern const char *const slm2_data_on_bad[]; /* names of on_bad_line */
+
+struct slm2_build_counts { /* of a source */
+    int64_t lines, duplicates, too_short, too_long;
+    int64_t verdict[SLM2_N_VERDICT];
+    int64_t doc[SLM2_N_DATA_SPLIT], tok[SLM2_N_DATA_SPLIT], bytes[SLM2_N_DATA_SPLIT], chars[SLM2_N_DATA_SPLIT];
+    json_t *languages, *licenses, *first_bad; /* documents of each; {file, line, verdict, reason} */
+};
+
+struct slm2_builder {
+    const struct slm2_data_opts *o;
+    struct slm2_tok *tok;
+    char tok_sha256[65];
+    int n_threads;
+    struct slm2_seen seen;
+    char key[65]; /* of the last source */
+    int at;       /* source under work */
+    struct slm2_data_speed speed;
+
+    /* of that source */
+    struct slm2_build_counts c;
+    struct slm2_shard_out *out[SLM2_N_DATA_SPLIT];
+    struct slm2_scratch keys; /* struct slm2_text_key of each document taken, for NAME.seen */
+    size_t n_keys;
+};
+
+/* Takes every document of the source's files through the stages, in order, into b->out, b->keys and b->c. */
+slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_source_opts *s, struct slm2_err *err);
+#endif
