@@ -1,4 +1,4 @@
-/* cmd_data.c - `slm2 data build|stats|verify`: documents to token files, and what such files hold. */
+/* cmd_data.c - `slm2 data build|stats|verify|langid`: documents to token files, and what such files hold. */
 #include <math.h>
 #include <inttypes.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/data_cli.h"
 #include "data/build.h"
 
 /* ---- build ---------------------------------------------------------------------------------------------------------------- */
@@ -200,11 +201,11 @@ static int data_verify(int argc, char **argv)
 int slm2_cmd_data(int argc, char **argv)
 {
     static const struct { const char *name; int (*run)(int argc, char **argv); } parts[] = {
-        {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}};
+        {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}, {"langid", slm2_cli_data_langid}};
     char full[32]; /* "data build": what messages call the command */
-    static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n"
+    static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n       slm2 data langid FILE...\n"
                                 "`slm2 data build --help` and so on tell more.\n";
-    if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats or verify");
+    if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats, verify or langid");
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;
         snprintf(full, sizeof full, "data %s", parts[i].name);
@@ -215,5 +216,5 @@ int slm2_cmd_data(int argc, char **argv)
         fputs(usage, stdout);
         return 0;
     }
-    return slm2_cli_usage("data: unknown part \"%s\", want build, stats or verify", argv[1]);
+    return slm2_cli_usage("data: unknown part \"%s\", want build, stats, verify or langid", argv[1]);
 }
