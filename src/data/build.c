@@ -16,7 +16,7 @@
 enum { MAX_PATH = 4096 };
 #define FORM_VERSION 2
 
-const char *const slm2_data_stages[SLM2_N_STAGE] = {"read", "parse", "hash", "dedup", "tokenize", "write"};
+const char *const slm2_data_stages[SLM2_N_STAGE] = {"read", "parse", "hash", "filter", "dedup", "tokenize", "write"};
 
 static const struct slm2_data_source_opts *source_opts(const struct slm2_builder *b, int i) { return (const struct slm2_data_source_opts *)b->o->sources.items + i; }
 static const char *source_path(const struct slm2_data_source_opts *s, int i) { return ((char *const *)s->path.items)[i]; }
@@ -30,8 +30,8 @@ static slm2_status file_name(const struct slm2_builder *b, const char *name, con
 
 static bool counts_init(struct slm2_build_counts *c)
 {
-    *c = (struct slm2_build_counts){.languages = json_object(), .licenses = json_object(), .first_bad = json_array()};
-    return c->languages && c->licenses && c->first_bad;
+    *c = (struct slm2_build_counts){.languages = json_object(), .licenses = json_object(), .first_bad = json_array(), .identified = json_object()};
+    return c->languages && c->licenses && c->first_bad && c->identified;
 }
 
 static void counts_free(struct slm2_build_counts *c)
@@ -39,6 +39,7 @@ static void counts_free(struct slm2_build_counts *c)
     json_decref(c->languages);
     json_decref(c->licenses);
     json_decref(c->first_bad);
+    json_decref(c->identified);
     *c = (struct slm2_build_counts){0};
 }
 
@@ -115,21 +116,46 @@ static slm2_status commit_outputs(struct slm2_builder *b, const char *name, json
     return commit_state(b, name, ".seen", b->o->dedup ? keys : NULL, b->n_keys * sizeof(struct slm2_text_key), outputs, err);
 }
 
+/* What was left out, and why: in the order in which a document meets the rules. */
+static void add_left_out(const struct slm2_builder *b, json_t *e)
+{
+    const struct slm2_build_counts *c = &b->c;
+    json_t *bad = json_object(), *filtered = json_object();
+    int64_t n_bad = 0, n_filtered = 0;
+    for (int v = SLM2_LINE_INVALID_UTF8; v < SLM2_N_VERDICT; v++) {
+        json_object_set_new(bad, slm2_verdict_name((enum slm2_verdict)v), json_integer(c->verdict[v]));
+        n_bad += c->verdict[v];
+    }
+    for (int i = 0; i < SLM2_N_QUALITY_RULE; i++) {
+        if (c->filtered[i]) json_object_set_new(filtered, slm2_quality_rule_name((enum slm2_quality_rule)i), json_integer(c->filtered[i]));
+        n_filtered += c->filtered[i];
+    }
+    json_object_set_new(e, "lines", json_integer(c->lines));
+    json_object_set_new(e, "empty_lines", json_integer(c->verdict[SLM2_LINE_BLANK]));
+    json_object_set_new(e, "empty_texts", json_integer(c->verdict[SLM2_LINE_EMPTY]));
+    json_object_set_new(e, "other_records", json_integer(c->verdict[SLM2_LINE_OTHER]));
+    json_object_set_new(e, "bad", json_integer(n_bad));
+    json_object_set_new(e, "bad_lines", bad);
+    json_object_set(e, "first_bad_lines", c->first_bad);
+    json_object_set_new(e, "too_short", json_integer(c->too_short));
+    json_object_set_new(e, "too_long", json_integer(c->too_long));
+    json_object_set_new(e, "duplicates", json_integer(c->duplicates));
+    json_object_set_new(e, "filter", json_string(b->filter ? b->filter->name : ""));
+    json_object_set_new(e, "filtered", json_integer(n_filtered));
+    json_object_set_new(e, "filtered_by", filtered);
+}
+
 static json_t *source_entry(const struct slm2_builder *b, const struct slm2_data_source_opts *s, json_t *inputs, json_t *outputs)
 {
-    json_t *bad = json_object();
-    int64_t n_bad = 0;
-    for (int v = SLM2_LINE_INVALID_UTF8; v < SLM2_N_VERDICT; v++) {
-        json_object_set_new(bad, slm2_verdict_name((enum slm2_verdict)v), json_integer(b->c.verdict[v]));
-        n_bad += b->c.verdict[v];
-    }
-    return json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:O, s:O, s:O}",
-                     "name", s->name, "key", b->key, "lang", *s->lang ? s->lang : the_only(b->c.languages), "license", *s->license ? s->license : the_only(b->c.licenses),
-                     "inputs", inputs, "outputs", outputs, "documents", pair_of(b->c.doc), "tokens", pair_of(b->c.tok), "bytes", pair_of(b->c.bytes),
-                     "characters", pair_of(b->c.chars), "lines", (json_int_t)b->c.lines, "duplicates", (json_int_t)b->c.duplicates,
-                     "too_short", (json_int_t)b->c.too_short, "too_long", (json_int_t)b->c.too_long, "empty_lines", (json_int_t)b->c.verdict[SLM2_LINE_BLANK],
-                     "empty_texts", (json_int_t)b->c.verdict[SLM2_LINE_EMPTY], "other_records", (json_int_t)b->c.verdict[SLM2_LINE_OTHER], "bad", (json_int_t)n_bad, "bad_lines", bad, "first_bad_lines", b->c.first_bad,
-                     "languages", b->c.languages, "licenses", b->c.licenses);
+    json_t *e = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:o, s:o, s:o, s:o}", "name", s->name, "key", b->key, "lang", *s->lang ? s->lang : the_only(b->c.languages), "license",
+                          *s->license ? s->license : the_only(b->c.licenses), "inputs", inputs, "outputs", outputs, "documents", pair_of(b->c.doc), "tokens", pair_of(b->c.tok),
+                          "bytes", pair_of(b->c.bytes), "characters", pair_of(b->c.chars));
+    if (!e) return NULL;
+    add_left_out(b, e);
+    json_object_set(e, "languages", b->c.languages);
+    json_object_set(e, "licenses", b->c.licenses);
+    json_object_set(e, "identified", b->c.identified);
+    return e;
 }
 
 /* The SHA-256 of every file of every source, many at once: hex[k] of the k-th, counted over all sources. */
@@ -169,6 +195,7 @@ static slm2_status make_key(struct slm2_builder *b, const struct slm2_data_sourc
     slm2_buf_printf(&text, "%s\n%s\n%s\n%s\n", s->text_field, s->id_field, s->lang_field, s->license_field);
     slm2_buf_printf(&text, "%" PRId64 " %d %" PRId64 " %" PRId64 " %" PRId64 " %d %d\n", o->seed, o->on_bad_line, o->min_bytes, o->max_bytes, o->max_line_bytes,
                     o->dedup, o->append_eos);
+    if (b->filter) slm2_quality_key(b->filter, &text);
     slm2_json_dump(*inputs, &text);
     if (st == SLM2_OK) st = slm2_buf_check(&text, err);
     if (st == SLM2_OK) slm2_sha256_hex(text.v, text.n, b->key);
@@ -260,6 +287,36 @@ static slm2_status check_names(const struct slm2_data_opts *o, struct slm2_err *
     return SLM2_OK;
 }
 
+static const struct slm2_quality_opts *find_filter(const struct slm2_data_opts *o, const char *name)
+{
+    const struct slm2_quality_opts *v = o->filters.items;
+    for (int i = 0; i < o->filters.n; i++) {
+        if (strcmp(v[i].name, name) == 0) return &v[i];
+    }
+    return NULL;
+}
+
+static const char *filter_name(const struct slm2_data_opts *o, const struct slm2_data_source_opts *s) { return *s->filter ? s->filter : *o->filter ? o->filter : "none"; }
+static const struct slm2_quality_opts *filter_of(const struct slm2_data_opts *o, const struct slm2_data_source_opts *s) { return find_filter(o, filter_name(o, s)); }
+
+static slm2_status check_filters(struct slm2_builder *b, struct slm2_err *err)
+{
+    const struct slm2_data_opts *o = b->o;
+    const struct slm2_quality_opts *v = o->filters.items;
+    bool langid = false;
+    for (int i = 0; i < o->filters.n; i++) {
+        if (strcmp(v[i].name, "none") == 0 || find_filter(o, v[i].name) != &v[i]) return slm2_fail(err, SLM2_EUSAGE, "filter %.100s: another one has this name", v[i].name);
+        SLM2_TRY(slm2_quality_check(&v[i], err));
+    }
+    for (int i = 0; i < o->sources.n; i++) {
+        const struct slm2_quality_opts *f = filter_of(o, source_opts(b, i));
+        const char *name = filter_name(o, source_opts(b, i));
+        if (!f && strcmp(name, "none") != 0) return slm2_fail(err, SLM2_EUSAGE, "source %s: filter \"%.100s\" is not in filters", source_opts(b, i)->name, name);
+        langid = langid || (f && slm2_quality_needs_langid(f));
+    }
+    return langid ? slm2_langid_open(&b->langid, NULL, err) : SLM2_OK;
+}
+
 /* Hash of all tokens, so that any file form of a vocabulary gives the same. */
 static slm2_status hash_tokenizer(struct slm2_builder *b, struct slm2_err *err)
 {
@@ -311,10 +368,10 @@ static slm2_status write_manifest(struct slm2_builder *b, json_t *sources, struc
 static void log_source(const json_t *e, bool kept)
 {
     const json_t *doc = json_object_get(e, "documents"), *tok = json_object_get(e, "tokens");
-    slm2_log(SLM2_INFO, "%s%s: %" PRId64 " + %" PRId64 " documents (training + held out), %" PRId64 " + %" PRId64 " tokens, %" PRId64 " duplicates, %" PRId64 " bad lines",
+    slm2_log(SLM2_INFO, "%s%s: %" PRId64 " + %" PRId64 " documents (training + held out), %" PRId64 " + %" PRId64 " tokens, %" PRId64 " duplicates, %" PRId64 " filtered, %" PRId64 " bad lines",
              json_string_value(json_object_get(e, "name")), kept ? " (kept)" : "", (int64_t)json_integer_value(json_object_get(doc, "train")),
              (int64_t)json_integer_value(json_object_get(doc, "val")), (int64_t)json_integer_value(json_object_get(tok, "train")),
-             (int64_t)json_integer_value(json_object_get(tok, "val")), (int64_t)json_integer_value(json_object_get(e, "duplicates")),
+             (int64_t)json_integer_value(json_object_get(tok, "val")), (int64_t)json_integer_value(json_object_get(e, "duplicates")), (int64_t)json_integer_value(json_object_get(e, "filtered")),
              (int64_t)json_integer_value(json_object_get(e, "bad")));
 }
 
@@ -322,6 +379,7 @@ static void close_builder(struct slm2_builder *b)
 {
     slm2_seen_close(&b->seen);
     slm2_scratch_close(&b->keys);
+    slm2_langid_free(b->langid);
     slm2_tok_free(b->tok);
 }
 
@@ -329,6 +387,7 @@ static slm2_status open_builder(struct slm2_builder *b, struct slm2_err *err)
 {
     const struct slm2_data_opts *o = b->o;
     SLM2_TRY(check_names(o, err));
+    SLM2_TRY(check_filters(b, err));
     SLM2_TRY(slm2_tok_open(&b->tok, *o->vocab ? o->vocab : NULL, err));
     SLM2_TRY(hash_tokenizer(b, err));
     SLM2_TRY(slm2_dir_make(o->out, err));
@@ -348,6 +407,7 @@ slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err
     for (b.at = 0; st == SLM2_OK && b.at < o->sources.n; b.at++) {
         const struct slm2_data_source_opts *s = source_opts(&b, b.at);
         json_t *inputs = NULL, *entry = NULL;
+        b.filter = filter_of(o, s);
         st = make_key(&b, s, hex + n_file, &inputs, err);
         n_file += s->path.n;
         bool kept = st == SLM2_OK && keep_source(&b, s, &entry);

@@ -15,7 +15,7 @@
 enum { SLM2_SPLIT_TRAIN, SLM2_SPLIT_VAL, SLM2_N_DATA_SPLIT };
 
 /* The work on a document, in order.  All but DEDUP, which needs the documents before, runs beside that on other documents. */
-enum slm2_data_stage { SLM2_STAGE_READ, SLM2_STAGE_PARSE, SLM2_STAGE_HASH, SLM2_STAGE_DEDUP, SLM2_STAGE_TOKENIZE, SLM2_STAGE_WRITE, SLM2_N_STAGE };
+enum slm2_data_stage { SLM2_STAGE_READ, SLM2_STAGE_PARSE, SLM2_STAGE_HASH, SLM2_STAGE_FILTER, SLM2_STAGE_DEDUP, SLM2_STAGE_TOKENIZE, SLM2_STAGE_WRITE, SLM2_N_STAGE };
 struct slm2_data_speed {
     double cpu_s[SLM2_N_STAGE];     /* of all threads */
     int64_t bytes[SLM2_N_STAGE];    /* of the files' decompressed bytes (READ, PARSE) or of text that came so far */
@@ -32,11 +32,14 @@ struct slm2_data_source_opts {
     double weight;              /* 0: as many as it has tokens */
     char *lang, *license;       /* for records that do not say it themselves */
     double val_fraction;        /* -1: the build's */
+    char *filter;               /* name of a set of rules, "": the build's, "none" */
     int split;                  /* 0 by hash, 1 all training, 2 all held out */
 };
 struct slm2_data_opts {
     char *out, *vocab;          /* vocab "": the bundled Arcade100k */
     struct slm2_conf_list sources; /* struct slm2_data_source_opts */
+    struct slm2_conf_list filters; /* struct slm2_quality_opts */
+    char *filter;                  /* the one of sources that name none; "": none */
     double val_fraction;
     int64_t seed;               /* of the validation split */
     int on_bad_line;            /* 0 skip, 1 fatal */

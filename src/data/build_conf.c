@@ -21,6 +21,7 @@ static const struct slm2_opt source_table[] = {
     {.name = "lang", .type = SLM2_OPT_STR, .offset = S(lang), .help = "language of records that name none"},
     {.name = "license", .type = SLM2_OPT_STR, .offset = S(license), .help = "licence of records that name none"},
     {.name = "val_fraction", .type = SLM2_OPT_DOUBLE, .offset = S(val_fraction), .lo = -1, .hi = 1, .def = "-1", .help = "share of documents held out; -1: the common setting"},
+    {.name = "filter", .type = SLM2_OPT_STR, .offset = S(filter), .help = "set of rules that documents must pass: a name from filters, none, or nothing for the common setting"},
     {.name = "split", .type = SLM2_OPT_ENUM, .offset = S(split), .choices = splits, .def = "hash", .help = "hash: by val_fraction; train, val: all of it"},
     {.name = NULL}};
 #undef S
@@ -29,6 +30,8 @@ const struct slm2_opt slm2_data_table[] = {
     {.name = "out", .type = SLM2_OPT_STR, .offset = D(out), .def = "!", .help = "folder to build", .alias = 'o'},
     {.name = "vocab", .type = SLM2_OPT_STR, .offset = D(vocab), .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
     {.name = "sources", .type = SLM2_OPT_LIST, .offset = D(sources), .def = "!", .sub = source_table, .sub_size = sizeof(struct slm2_data_source_opts), .help = "what to read"},
+    {.name = "filters", .type = SLM2_OPT_LIST, .offset = D(filters), .sub = slm2_quality_table, .sub_size = sizeof(struct slm2_quality_opts), .help = "sets of rules for quality; see configs/data-filtered.yml"},
+    {.name = "filter", .type = SLM2_OPT_STR, .offset = D(filter), .help = "set of rules for sources that name none; empty: none"},
     {.name = "val_fraction", .type = SLM2_OPT_DOUBLE, .offset = D(val_fraction), .lo = 0, .hi = 1, .def = "0.01", .help = "share of documents held out for validation"},
     {.name = "seed", .type = SLM2_OPT_INT64, .offset = D(seed), .lo = 0, .hi = 9007199254740991.0, .def = "0", .help = "seed of the validation split"},
     {.name = "on_bad_line", .type = SLM2_OPT_ENUM, .offset = D(on_bad_line), .choices = slm2_data_on_bad, .def = "skip", .help = "skip and count bad lines, or fail at the first"},

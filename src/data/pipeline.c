@@ -24,6 +24,7 @@ struct item { /* a piece of a file on its way */
     struct slm2_doc doc;
     struct slm2_text_key key;
     int64_t chars;
+    struct slm2_quality_verdict filter;
     bool taken;
     int split;
     struct slm2_ids ids;
@@ -44,6 +45,7 @@ struct reader {
 };
 struct worker { /* of one thread */
     struct slm2_buf nfc;
+    struct slm2_quality_work *filter;
     double cpu_s[SLM2_N_STAGE];
     int64_t bytes[SLM2_N_STAGE];
     char apart[64]; /* the next one's cache line */
@@ -133,6 +135,9 @@ static int64_t count_chars(const char *text, size_t n)
     return k;
 }
 
+/* What a document's record or, failing that, its source says; "" when neither does. */
+static const char *lang_of(const struct pipeline *p, const struct slm2_doc *doc) { return doc->lang ? doc->lang : p->s->lang; }
+
 static bool has_length(const struct slm2_data_opts *o, const struct slm2_doc *doc)
 {
     return (int64_t)doc->n >= o->min_bytes && (int64_t)doc->n <= o->max_bytes;
@@ -142,14 +147,20 @@ static bool has_length(const struct slm2_data_opts *o, const struct slm2_doc *do
 static void prepare(struct pipeline *p, struct item *d)
 {
     struct worker *w = me(p);
+    const struct slm2_builder *b = p->b;
     double from = thread_s();
     d->st = SLM2_OK;
     slm2_corpus_judge(&d->raw, &p->fields, &d->doc, &d->root);
     book(w, SLM2_STAGE_PARSE, d->raw.n, &from);
-    if (d->doc.verdict != SLM2_LINE_OK || !has_length(p->b->o, &d->doc)) return;
+    if (d->doc.verdict != SLM2_LINE_OK || !has_length(b->o, &d->doc)) return;
     d->st = slm2_text_key(d->doc.text, d->doc.n, &w->nfc, &d->key, NULL);
     d->chars = count_chars(d->doc.text, d->doc.n);
     book(w, SLM2_STAGE_HASH, d->doc.n, &from);
+    d->filter = (struct slm2_quality_verdict){.broken = SLM2_QUALITY_PASSED};
+    /* the table stands still meanwhile; what is in it will be left out whatever the filter says */
+    if (d->st != SLM2_OK || !b->filter || (b->o->dedup && slm2_seen_has(&b->seen, d->key))) return;
+    d->st = slm2_quality_judge(b->filter, b->langid, w->filter, d->doc.text, d->doc.n, lang_of(p, &d->doc), &d->filter, NULL);
+    book(w, SLM2_STAGE_FILTER, d->doc.n, &from);
 }
 
 static int split_of(const struct pipeline *p, struct slm2_text_key k)
@@ -216,13 +227,19 @@ static slm2_status decide(struct pipeline *p, struct item *d, struct slm2_err *e
         b->c.duplicates++;
         return SLM2_OK;
     }
+    if (d->filter.lang) count_in(b->c.identified, d->filter.lang);
+    if (d->filter.broken != SLM2_QUALITY_PASSED) {
+        b->c.filtered[d->filter.broken]++;
+        return SLM2_OK;
+    }
     if (b->o->dedup) SLM2_TRY(keep_key(b, d->key, err));
     d->taken = true;
     d->split = split_of(p, d->key);
     b->c.doc[d->split]++;
     b->c.bytes[d->split] += (int64_t)doc->n;
     b->c.chars[d->split] += d->chars;
-    count_in(b->c.languages, doc->lang ? doc->lang : *p->s->lang ? p->s->lang : "unknown");
+    const char *lang = lang_of(p, doc);
+    count_in(b->c.languages, *lang ? lang : d->filter.lang ? d->filter.lang : "unknown");
     count_in(b->c.licenses, doc->license ? doc->license : *p->s->license ? p->s->license : "unknown");
     return SLM2_OK;
 }
@@ -330,6 +347,7 @@ slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_sou
 {
     struct pipeline p = {.b = b, .s = s, .fields = {s->text_field, s->id_field, s->lang_field, s->license_field}};
     bool room = (p.worker = calloc((size_t)b->n_threads, sizeof *p.worker)) != NULL;
+    for (int t = 0; room && b->filter && t < b->n_threads; t++) room = (p.worker[t].filter = slm2_quality_work_new()) != NULL;
     for (int i = 0; i < N_BLOCK; i++) room = (p.block[i].v = calloc(BLOCK_DOCS, sizeof *p.block[i].v)) != NULL && room;
     slm2_status st = room ? run_blocks(&p, err) : slm2_fail(err, SLM2_ENOMEM, "%s: out of memory for %d blocks of documents", s->name, N_BLOCK);
     if (p.worker) add_speed(&p);
@@ -341,7 +359,10 @@ slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_sou
         free(p.block[i].v);
         slm2_buf_free(&p.block[i].bytes);
     }
-    for (int t = 0; p.worker && t < b->n_threads; t++) slm2_buf_free(&p.worker[t].nfc);
+    for (int t = 0; p.worker && t < b->n_threads; t++) {
+        slm2_buf_free(&p.worker[t].nfc);
+        slm2_quality_work_free(p.worker[t].filter);
+    }
     free(p.worker);
     slm2_corpus_close(p.reader.corpus);
     return st;
