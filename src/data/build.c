@@ -16,7 +16,7 @@
 enum { MAX_PATH = 4096 };
 #define FORM_VERSION 2
 
-const char *const slm2_data_stages[SLM2_N_STAGE] = {"read", "parse", "hash", "filter", "dedup", "tokenize", "write"};
+const char *const slm2_data_stages[SLM2_N_STAGE] = {"read", "parse", "hash", "filter", "minhash", "dedup", "tokenize", "write"};
 
 static const struct slm2_data_source_opts *source_opts(const struct slm2_builder *b, int i) { return (const struct slm2_data_source_opts *)b->o->sources.items + i; }
 static const char *source_path(const struct slm2_data_source_opts *s, int i) { return ((char *const *)s->path.items)[i]; }
@@ -30,8 +30,8 @@ static slm2_status file_name(const struct slm2_builder *b, const char *name, con
 
 static bool counts_init(struct slm2_build_counts *c)
 {
-    *c = (struct slm2_build_counts){.languages = json_object(), .licenses = json_object(), .first_bad = json_array(), .identified = json_object()};
-    return c->languages && c->licenses && c->first_bad && c->identified;
+    *c = (struct slm2_build_counts){.languages = json_object(), .licenses = json_object(), .first_bad = json_array(), .first_near = json_array(), .identified = json_object()};
+    return c->languages && c->licenses && c->first_bad && c->first_near && c->identified;
 }
 
 static void counts_free(struct slm2_build_counts *c)
@@ -39,6 +39,7 @@ static void counts_free(struct slm2_build_counts *c)
     json_decref(c->languages);
     json_decref(c->licenses);
     json_decref(c->first_bad);
+    json_decref(c->first_near);
     json_decref(c->identified);
     *c = (struct slm2_build_counts){0};
 }
@@ -109,11 +110,17 @@ static slm2_status commit_state(const struct slm2_builder *b, const char *name, 
     return file_entry(outputs, leaf, path, hex, err);
 }
 
+static size_t sig_bytes(const struct slm2_builder *b) { return (size_t)b->o->near.n_hash * sizeof(uint16_t); }
+
 static slm2_status commit_outputs(struct slm2_builder *b, const char *name, json_t *outputs, struct slm2_err *err)
 {
     for (int i = 0; i < SLM2_N_DATA_SPLIT; i++) SLM2_TRY(commit_split(b, name, i, outputs, err));
     const void *keys = b->n_keys ? b->keys.p : (const void *)"";
-    return commit_state(b, name, ".seen", b->o->dedup ? keys : NULL, b->n_keys * sizeof(struct slm2_text_key), outputs, err);
+    SLM2_TRY(commit_state(b, name, ".seen", b->o->dedup ? keys : NULL, b->n_keys * sizeof(struct slm2_text_key), outputs, err));
+    if (!b->near) return commit_state(b, name, ".minhash", NULL, 0, outputs, err);
+    int64_t n_sig = slm2_near_n(b->near) - b->first_sig;
+    const void *sigs = n_sig ? (const void *)slm2_near_signatures(b->near, b->first_sig) : "";
+    return commit_state(b, name, ".minhash", sigs, (size_t)n_sig * sig_bytes(b), outputs, err);
 }
 
 /* What was left out, and why: in the order in which a document meets the rules. */
@@ -140,6 +147,8 @@ static void add_left_out(const struct slm2_builder *b, json_t *e)
     json_object_set_new(e, "too_short", json_integer(c->too_short));
     json_object_set_new(e, "too_long", json_integer(c->too_long));
     json_object_set_new(e, "duplicates", json_integer(c->duplicates));
+    json_object_set_new(e, "near_duplicates", json_integer(c->near_duplicates));
+    json_object_set(e, "first_near_duplicates", c->first_near);
     json_object_set_new(e, "filter", json_string(b->filter ? b->filter->name : ""));
     json_object_set_new(e, "filtered", json_integer(n_filtered));
     json_object_set_new(e, "filtered_by", filtered);
@@ -195,6 +204,8 @@ static slm2_status make_key(struct slm2_builder *b, const struct slm2_data_sourc
     slm2_buf_printf(&text, "%s\n%s\n%s\n%s\n", s->text_field, s->id_field, s->lang_field, s->license_field);
     slm2_buf_printf(&text, "%" PRId64 " %d %" PRId64 " %" PRId64 " %" PRId64 " %d %d\n", o->seed, o->on_bad_line, o->min_bytes, o->max_bytes, o->max_line_bytes,
                     o->dedup, o->append_eos);
+    if (o->near.threshold > 0)
+        slm2_buf_printf(&text, "%.17g %d %d %d %" PRId64 "\n", o->near.threshold, o->near.n_hash, o->near.n_band, o->near.shingle, o->near.seed);
     if (b->filter) slm2_quality_key(b->filter, &text);
     slm2_json_dump(*inputs, &text);
     if (st == SLM2_OK) st = slm2_buf_check(&text, err);
@@ -203,38 +214,81 @@ static slm2_status make_key(struct slm2_builder *b, const struct slm2_data_sourc
     return st;
 }
 
-/* Whether the files of a complete source with this key are there, at their sizes; its documents then count as seen. */
-static bool keep_source(struct slm2_builder *b, const struct slm2_data_source_opts *s, json_t **entry)
+/* The texts of a kept source count as seen. */
+static slm2_status recall_keys(struct slm2_builder *b, const struct slm2_map *m, struct slm2_err *err)
+{
+    struct slm2_text_key k;
+    for (size_t at = 0; at + sizeof k <= m->n; at += sizeof k) {
+        memcpy(&k, m->p + at, sizeof k);
+        SLM2_TRY(slm2_seen_add(&b->seen, k, err));
+    }
+    return SLM2_OK;
+}
+
+static slm2_status recall_signatures(struct slm2_builder *b, const struct slm2_map *m, struct slm2_err *err)
+{
+    uint16_t sig[SLM2_NEAR_MAX_HASH];
+    size_t row = sig_bytes(b);
+    for (size_t at = 0; at + row <= m->n; at += row) {
+        memcpy(sig, m->p + at, row);
+        SLM2_TRY(slm2_near_add(b->near, sig, err));
+    }
+    return SLM2_OK;
+}
+
+/* Maps the state file NAMEtail when it has the hash that the source's record gives; false: the source must be built again. */
+static bool open_state(const struct slm2_builder *b, const json_t *record, const char *name, const char *tail, struct slm2_map *m)
+{
+    char path[MAX_PATH], leaf[512], hex[65];
+    const json_t *f;
+    const char *want = NULL;
+    size_t i;
+    snprintf(leaf, sizeof leaf, "%.400s%s", name, tail);
+    json_array_foreach(json_object_get(record, "outputs"), i, f) {
+        const char *file = json_string_value(json_object_get(f, "file"));
+        if (file && strcmp(file, leaf) == 0) want = json_string_value(json_object_get(f, "sha256"));
+    }
+    if (!want || file_name(b, name, tail, path, NULL) != SLM2_OK || slm2_map_open(m, path, NULL) != SLM2_OK) return false;
+    slm2_sha256_hex(m->p, m->n, hex);
+    if (strcmp(hex, want) == 0) return true;
+    slm2_map_close(m);
+    return false;
+}
+
+/* The record of a complete source with this key whose files are there, at their sizes; NULL: there is none. */
+static json_t *complete_source(const struct slm2_builder *b, const char *name)
 {
     char path[MAX_PATH];
-    struct slm2_buf keys = {0};
     struct stat info;
     json_t *j = NULL, *f;
-    const char *key;
     size_t i;
-    bool ok = false;
-    if (file_name(b, s->name, ".json", path, NULL) != SLM2_OK || slm2_json_read(&j, path, 64 << 20, NULL) != SLM2_OK) goto done;
-    key = json_string_value(json_object_get(j, "key"));
-    if (!key || strcmp(key, b->key) != 0) goto done;
+    if (file_name(b, name, ".json", path, NULL) != SLM2_OK || slm2_json_read(&j, path, 64 << 20, NULL) != SLM2_OK) return NULL;
+    const char *key = json_string_value(json_object_get(j, "key"));
+    bool good = key && strcmp(key, b->key) == 0;
     json_array_foreach(json_object_get(j, "outputs"), i, f) {
         const char *file = json_string_value(json_object_get(f, "file"));
-        if (!file || slm2_path_join(path, sizeof path, b->o->out, file, NULL) != SLM2_OK || stat(path, &info) || info.st_size != json_integer_value(json_object_get(f, "bytes")))
-            goto done;
+        good = good && file && slm2_path_join(path, sizeof path, b->o->out, file, NULL) == SLM2_OK && !stat(path, &info) &&
+               info.st_size == json_integer_value(json_object_get(f, "bytes"));
     }
-    if (b->o->dedup) {
-        if (file_name(b, s->name, ".seen", path, NULL) != SLM2_OK || slm2_file_read(&keys, path, SIZE_MAX / 2, NULL) != SLM2_OK) goto done;
-        for (size_t at = 0; at + sizeof(struct slm2_text_key) <= keys.n; at += sizeof(struct slm2_text_key)) {
-            struct slm2_text_key k;
-            memcpy(&k, keys.v + at, sizeof k);
-            if (slm2_seen_add(&b->seen, k, NULL) != SLM2_OK) goto done;
-        }
-    }
-    *entry = json_incref(j);
-    ok = true;
-done:
-    slm2_buf_free(&keys);
+    if (good) return j;
     json_decref(j);
-    return ok;
+    return NULL;
+}
+
+/* *entry is the record of a source that is kept, with its documents counted as seen; NULL: it must be built. */
+static slm2_status keep_source(struct slm2_builder *b, const struct slm2_data_source_opts *s, json_t **entry, struct slm2_err *err)
+{
+    struct slm2_map keys = {0}, sigs = {0};
+    json_t *j = complete_source(b, s->name);
+    bool sound = j && (!b->o->dedup || open_state(b, j, s->name, ".seen", &keys)) && (!b->near || open_state(b, j, s->name, ".minhash", &sigs));
+    slm2_status st = SLM2_OK;
+    if (sound && b->o->dedup) st = recall_keys(b, &keys, err);
+    if (st == SLM2_OK && sound && b->near) st = recall_signatures(b, &sigs, err);
+    if (keys.n) slm2_map_close(&keys);
+    if (sigs.n) slm2_map_close(&sigs);
+    *entry = sound && st == SLM2_OK ? json_incref(j) : NULL;
+    json_decref(j);
+    return st;
 }
 
 static slm2_status build_source(struct slm2_builder *b, const struct slm2_data_source_opts *s, json_t *inputs, json_t **entry, struct slm2_err *err)
@@ -244,6 +298,7 @@ static slm2_status build_source(struct slm2_builder *b, const struct slm2_data_s
     json_t *outputs = json_array(), *j = NULL;
     slm2_status st = SLM2_OK;
     b->n_keys = 0;
+    b->first_sig = b->near ? slm2_near_n(b->near) : 0;
     if (!counts_init(&b->c)) st = slm2_fail(err, SLM2_ENOMEM, "%s: out of memory", s->name);
     /* the folder is not complete from here on, nor is the source */
     if (st == SLM2_OK && (st = slm2_path_join(path, sizeof path, b->o->out, "manifest.json", err)) == SLM2_OK) remove(path);
@@ -368,10 +423,10 @@ static slm2_status write_manifest(struct slm2_builder *b, json_t *sources, struc
 static void log_source(const json_t *e, bool kept)
 {
     const json_t *doc = json_object_get(e, "documents"), *tok = json_object_get(e, "tokens");
-    slm2_log(SLM2_INFO, "%s%s: %" PRId64 " + %" PRId64 " documents (training + held out), %" PRId64 " + %" PRId64 " tokens, %" PRId64 " duplicates, %" PRId64 " filtered, %" PRId64 " bad lines",
+    slm2_log(SLM2_INFO, "%s%s: %" PRId64 " + %" PRId64 " documents (training + held out), %" PRId64 " + %" PRId64 " tokens, %" PRId64 " duplicates, %" PRId64 " near-duplicates, %" PRId64 " filtered, %" PRId64 " bad lines",
              json_string_value(json_object_get(e, "name")), kept ? " (kept)" : "", (int64_t)json_integer_value(json_object_get(doc, "train")),
              (int64_t)json_integer_value(json_object_get(doc, "val")), (int64_t)json_integer_value(json_object_get(tok, "train")),
-             (int64_t)json_integer_value(json_object_get(tok, "val")), (int64_t)json_integer_value(json_object_get(e, "duplicates")), (int64_t)json_integer_value(json_object_get(e, "filtered")),
+             (int64_t)json_integer_value(json_object_get(tok, "val")), (int64_t)json_integer_value(json_object_get(e, "duplicates")), (int64_t)json_integer_value(json_object_get(e, "near_duplicates")), (int64_t)json_integer_value(json_object_get(e, "filtered")),
              (int64_t)json_integer_value(json_object_get(e, "bad")));
 }
 
@@ -379,6 +434,7 @@ static void close_builder(struct slm2_builder *b)
 {
     slm2_seen_close(&b->seen);
     slm2_scratch_close(&b->keys);
+    slm2_near_close(b->near);
     slm2_langid_free(b->langid);
     slm2_tok_free(b->tok);
 }
@@ -392,7 +448,8 @@ static slm2_status open_builder(struct slm2_builder *b, struct slm2_err *err)
     SLM2_TRY(hash_tokenizer(b, err));
     SLM2_TRY(slm2_dir_make(o->out, err));
     SLM2_TRY(slm2_seen_open(&b->seen, o->out, err));
-    return slm2_scratch_open(&b->keys, o->out, err);
+    SLM2_TRY(slm2_scratch_open(&b->keys, o->out, err));
+    return o->near.threshold > 0 ? slm2_near_open(&b->near, &o->near, o->out, err) : SLM2_OK;
 }
 
 slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err)
@@ -410,7 +467,8 @@ slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err
         b.filter = filter_of(o, s);
         st = make_key(&b, s, hex + n_file, &inputs, err);
         n_file += s->path.n;
-        bool kept = st == SLM2_OK && keep_source(&b, s, &entry);
+        if (st == SLM2_OK) st = keep_source(&b, s, &entry, err);
+        bool kept = entry != NULL;
         if (st == SLM2_OK && !kept) st = build_source(&b, s, inputs, &entry, err);
         if (st == SLM2_OK) {
             double n_tok = (double)json_integer_value(json_object_get(json_object_get(entry, "tokens"), "train"));

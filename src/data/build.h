@@ -3,6 +3,7 @@
  * DIR/NAME.bin .idx           training documents of source NAME          DIR/NAME.val.bin .idx   held-out documents
  * DIR/NAME.json               what is known of the source; appears when its files are complete
  * DIR/NAME.seen               16 bytes a document: hash of its NFC text, for finding duplicates in later sources
+ * DIR/NAME.minhash            with near_dup: the signature of each document, uint16_t [near_dup.hashes], in the order of NAME.seen
  * DIR/manifest.json           appears last: the build is complete
  * A build that was interrupted goes on: sources that are complete and whose inputs, settings and predecessors are the same are kept. */
 #ifndef SLM2_DATA_BUILD_H
@@ -10,12 +11,12 @@
 #include <jansson.h>
 #include <signal.h>
 
-#include "base/conf.h"
+#include "data/minhash.h"
 
 enum { SLM2_SPLIT_TRAIN, SLM2_SPLIT_VAL, SLM2_N_DATA_SPLIT };
 
 /* The work on a document, in order.  All but DEDUP, which needs the documents before, runs beside that on other documents. */
-enum slm2_data_stage { SLM2_STAGE_READ, SLM2_STAGE_PARSE, SLM2_STAGE_HASH, SLM2_STAGE_FILTER, SLM2_STAGE_DEDUP, SLM2_STAGE_TOKENIZE, SLM2_STAGE_WRITE, SLM2_N_STAGE };
+enum slm2_data_stage { SLM2_STAGE_READ, SLM2_STAGE_PARSE, SLM2_STAGE_HASH, SLM2_STAGE_FILTER, SLM2_STAGE_MINHASH, SLM2_STAGE_DEDUP, SLM2_STAGE_TOKENIZE, SLM2_STAGE_WRITE, SLM2_N_STAGE };
 struct slm2_data_speed {
     double cpu_s[SLM2_N_STAGE];     /* of all threads */
     int64_t bytes[SLM2_N_STAGE];    /* of the files' decompressed bytes (READ, PARSE) or of text that came so far */
@@ -45,6 +46,7 @@ struct slm2_data_opts {
     int on_bad_line;            /* 0 skip, 1 fatal */
     int64_t min_bytes, max_bytes, max_line_bytes;
     bool dedup, append_eos;
+    struct slm2_near_opts near; /* near_dup.* */
     int n_threads;              /* 0: one per core */
     /* not settings */
     const volatile sig_atomic_t *stop; /* nonzero asks to stop between blocks of documents (SLM2_ESTOP); NULL allowed */

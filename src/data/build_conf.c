@@ -39,6 +39,7 @@ const struct slm2_opt slm2_data_table[] = {
     {.name = "max_bytes", .type = SLM2_OPT_INT64, .offset = D(max_bytes), .lo = 1, .hi = 1e15, .def = "67108864", .help = "longer documents are left out"},
     {.name = "max_line_bytes", .type = SLM2_OPT_INT64, .offset = D(max_line_bytes), .lo = 1, .hi = 2147483647, .def = "268435456", .help = "longer lines are bad lines"},
     {.name = "dedup", .type = SLM2_OPT_BOOL, .offset = D(dedup), .def = "true", .help = "a text that came before, in any source, is left out"},
+    SLM2_NEAR_ROWS(struct slm2_data_opts),
     {.name = "append_eos", .type = SLM2_OPT_BOOL, .offset = D(append_eos), .def = "true", .help = "end each document with EOS"},
     {.name = "threads", .type = SLM2_OPT_INT, .offset = D(n_threads), .lo = 0, .hi = 1024, .def = "0", .help = "threads; 0: one per core", .alias = 't'},
     {.name = NULL}};

@@ -11,10 +11,11 @@
 extern const char *const slm2_data_on_bad[]; /* names of on_bad_line */
 
 struct slm2_build_counts { /* of a source */
-    int64_t lines, duplicates, too_short, too_long;
+    int64_t lines, duplicates, near_duplicates, too_short, too_long;
     int64_t verdict[SLM2_N_VERDICT], filtered[SLM2_N_QUALITY_RULE];
     int64_t doc[SLM2_N_DATA_SPLIT], tok[SLM2_N_DATA_SPLIT], bytes[SLM2_N_DATA_SPLIT], chars[SLM2_N_DATA_SPLIT];
     json_t *languages, *licenses, *first_bad; /* documents of each; {file, line, verdict, reason} */
+    json_t *first_near; /* {file, line, id, similarity, of}: of is the number of a document of the folder, source by source */
     json_t *identified; /* documents that came to the filter by the language it identified */
 };
 
@@ -25,6 +26,7 @@ struct slm2_builder {
     int n_threads;
     struct slm2_langid *langid;            /* NULL: no filter needs it */
     struct slm2_seen seen;
+    struct slm2_near *near; /* NULL: off */
     char key[65]; /* of the last source */
     int at;       /* source under work */
     struct slm2_data_speed speed;
@@ -35,6 +37,7 @@ struct slm2_builder {
     struct slm2_shard_out *out[SLM2_N_DATA_SPLIT];
     struct slm2_scratch keys; /* struct slm2_text_key of each document taken, for NAME.seen */
     size_t n_keys;
+    int64_t first_sig; /* number in near of its first document */
 };
 
 /* Takes every document of the source's files through the stages, in order, into b->out, b->keys and b->c. */

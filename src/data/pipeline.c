@@ -1,7 +1,7 @@
 /* pipeline.c - a source's documents through all stages, block by block, on all threads.
  *
  * While block k is judged and hashed, one thread reads block k + 1 and another writes block k - 1.  Only the decisions that need
- * the documents before (duplicates) are taken one by one, in order, in between.  Everything else is a function of one document, so that
+ * the documents before (duplicates, near-duplicates) are taken one by one, in order, in between.  Everything else is a function of one document, so that
  * neither the number of threads nor where blocks end can change a byte of the result.  Memory: three blocks, each of about
  * BLOCK_BYTES or one document, with its parsed text and its ids. */
 #include <inttypes.h>
@@ -14,7 +14,7 @@
 #include "base/rng.h"
 #include "data/build_impl.h"
 
-enum { BLOCK_DOCS = 4096, BLOCK_BYTES = 8 << 20, BIG_DOC = 1 << 20, KEEP_IDS = 1 << 18, FIRST_BAD = 10, N_BLOCK = 3 };
+enum { BLOCK_DOCS = 4096, BLOCK_BYTES = 8 << 20, BIG_DOC = 1 << 20, KEEP_IDS = 1 << 18, FIRST_BAD = 10, FIRST_NEAR = 10, N_BLOCK = 3 };
 
 struct item { /* a piece of a file on its way */
     struct slm2_raw raw; /* bytes: set when the block is complete */
@@ -25,6 +25,7 @@ struct item { /* a piece of a file on its way */
     struct slm2_text_key key;
     int64_t chars;
     struct slm2_quality_verdict filter;
+    uint16_t *sig; /* [near_dup.hashes] in the block's; NULL: off */
     bool taken;
     int split;
     struct slm2_ids ids;
@@ -33,6 +34,7 @@ struct item { /* a piece of a file on its way */
 struct block {
     struct slm2_buf bytes;
     struct item *v; /* [BLOCK_DOCS] */
+    uint16_t *sigs; /* [BLOCK_DOCS][near_dup.hashes] */
     int n;
     double fraction; /* of the source read when it ended */
 };
@@ -44,7 +46,7 @@ struct reader {
     struct slm2_err err;
 };
 struct worker { /* of one thread */
-    struct slm2_buf nfc;
+    struct slm2_buf nfc, words;
     struct slm2_quality_work *filter;
     double cpu_s[SLM2_N_STAGE];
     int64_t bytes[SLM2_N_STAGE];
@@ -157,10 +159,16 @@ static void prepare(struct pipeline *p, struct item *d)
     d->chars = count_chars(d->doc.text, d->doc.n);
     book(w, SLM2_STAGE_HASH, d->doc.n, &from);
     d->filter = (struct slm2_quality_verdict){.broken = SLM2_QUALITY_PASSED};
-    /* the table stands still meanwhile; what is in it will be left out whatever the filter says */
-    if (d->st != SLM2_OK || !b->filter || (b->o->dedup && slm2_seen_has(&b->seen, d->key))) return;
-    d->st = slm2_quality_judge(b->filter, b->langid, w->filter, d->doc.text, d->doc.n, lang_of(p, &d->doc), &d->filter, NULL);
-    book(w, SLM2_STAGE_FILTER, d->doc.n, &from);
+    /* the table stands still meanwhile; what is in it will be left out whatever follows */
+    if (d->st != SLM2_OK || (b->o->dedup && slm2_seen_has(&b->seen, d->key))) return;
+    if (b->filter) {
+        d->st = slm2_quality_judge(b->filter, b->langid, w->filter, d->doc.text, d->doc.n, lang_of(p, &d->doc), &d->filter, NULL);
+        book(w, SLM2_STAGE_FILTER, d->doc.n, &from);
+    }
+    if (b->near && d->st == SLM2_OK && d->filter.broken == SLM2_QUALITY_PASSED) {
+        d->st = slm2_near_sign(b->near, d->doc.text, d->doc.n, &w->words, d->sig, NULL);
+        book(w, SLM2_STAGE_MINHASH, d->doc.n, &from);
+    }
 }
 
 static int split_of(const struct pipeline *p, struct slm2_text_key k)
@@ -210,6 +218,21 @@ static slm2_status keep_key(struct slm2_builder *b, struct slm2_text_key k, stru
     return SLM2_OK;
 }
 
+/* Whether the text is nearly one that came before; if not, it is one that later ones are compared with. */
+static slm2_status is_near(struct pipeline *p, const struct item *d, bool *near, struct slm2_err *err)
+{
+    struct slm2_builder *b = p->b;
+    struct slm2_near_match m = slm2_near_find(b->near, d->sig);
+    *near = m.text >= 0;
+    if (!*near) return slm2_near_add(b->near, d->sig, err);
+    b->c.near_duplicates++;
+    if (json_array_size(b->c.first_near) < FIRST_NEAR) {
+        json_array_append_new(b->c.first_near, json_pack("{s:s, s:I, s:s, s:f, s:I}", "file", ((char *const *)p->s->path.items)[d->file], "line", (json_int_t)d->doc.line,
+                                                         "id", d->doc.id ? d->doc.id : "", "similarity", m.similarity, "of", (json_int_t)m.text));
+    }
+    return SLM2_OK;
+}
+
 static slm2_status decide(struct pipeline *p, struct item *d, struct slm2_err *err)
 {
     struct slm2_builder *b = p->b;
@@ -231,6 +254,11 @@ static slm2_status decide(struct pipeline *p, struct item *d, struct slm2_err *e
     if (d->filter.broken != SLM2_QUALITY_PASSED) {
         b->c.filtered[d->filter.broken]++;
         return SLM2_OK;
+    }
+    if (b->near) {
+        bool near;
+        SLM2_TRY(is_near(p, d, &near, err));
+        if (near) return SLM2_OK;
     }
     if (b->o->dedup) SLM2_TRY(keep_key(b, d->key, err));
     d->taken = true;
@@ -343,12 +371,20 @@ static void add_speed(const struct pipeline *p)
     }
 }
 
+static bool give_signatures(struct block *k, size_t n_hash)
+{
+    k->sigs = malloc(BLOCK_DOCS * n_hash * sizeof *k->sigs);
+    for (size_t i = 0; k->sigs && i < BLOCK_DOCS; i++) k->v[i].sig = k->sigs + i * n_hash;
+    return k->sigs != NULL;
+}
+
 slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_source_opts *s, struct slm2_err *err)
 {
     struct pipeline p = {.b = b, .s = s, .fields = {s->text_field, s->id_field, s->lang_field, s->license_field}};
     bool room = (p.worker = calloc((size_t)b->n_threads, sizeof *p.worker)) != NULL;
     for (int t = 0; room && b->filter && t < b->n_threads; t++) room = (p.worker[t].filter = slm2_quality_work_new()) != NULL;
     for (int i = 0; i < N_BLOCK; i++) room = (p.block[i].v = calloc(BLOCK_DOCS, sizeof *p.block[i].v)) != NULL && room;
+    for (int i = 0; room && b->near && i < N_BLOCK; i++) room = give_signatures(&p.block[i], (size_t)b->o->near.n_hash);
     slm2_status st = room ? run_blocks(&p, err) : slm2_fail(err, SLM2_ENOMEM, "%s: out of memory for %d blocks of documents", s->name, N_BLOCK);
     if (p.worker) add_speed(&p);
     for (int i = 0; i < N_BLOCK; i++) {
@@ -357,10 +393,12 @@ slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_sou
             json_decref(p.block[i].v[k].root);
         }
         free(p.block[i].v);
+        free(p.block[i].sigs);
         slm2_buf_free(&p.block[i].bytes);
     }
     for (int t = 0; p.worker && t < b->n_threads; t++) {
         slm2_buf_free(&p.worker[t].nfc);
+        slm2_buf_free(&p.worker[t].words);
         slm2_quality_work_free(p.worker[t].filter);
     }
     free(p.worker);
