@@ -218,6 +218,85 @@ static void test_text_and_limits(void **state)
     slm2_corpus_close(c);
 }
 
+/* Records of WARC, plain and as many gzip members; what is no record is named and passed over. */
+static void check_wet(const char *path, const char *const want[], int n)
+{
+    struct slm2_err err = {0};
+    struct slm2_corpus *c;
+    struct slm2_doc doc;
+    bool more;
+    check_ok(slm2_corpus_open(&c, path, SLM2_CORPUS_AUTO, 60, &err), &err);
+    for (int i = 0; i < n; i++) {
+        char got[256];
+        check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+        assert_true(more);
+        assert_int_equal(doc.line, i + 1);
+        snprintf(got, sizeof got, "%s|%.*s|%s|%s", slm2_verdict_name(doc.verdict), doc.text ? (int)doc.n : 0, doc.text ? doc.text : "", doc.id ? doc.id : "", doc.lang ? doc.lang : "");
+        assert_string_equal(got, want[i]);
+    }
+    check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+    assert_false(more);
+    slm2_corpus_close(c);
+}
+
+static void put_record(struct slm2_buf *b, const char *type, const char *more, const char *text)
+{
+    slm2_buf_printf(b, "WARC/1.0\r\nWARC-Type: %s\r\n%sContent-Length: %zu\r\n\r\n%s\r\n\r\n", type, more, strlen(text), text);
+}
+
+static void test_wet(void **state)
+{
+    (void)state;
+    struct slm2_err err = {0};
+    struct slm2_buf b = {0};
+    char cmd[1024];
+    static const char *const want[] = {"other_record|||", "ok|Ein Text.\nZwei Zeilen, f\u00fcr alle.|http://example.org/|de", "ok|WARC/1.0\r\nstill text|<urn:2>|xyz", "empty|||", "bad_record|||",
+                                       "ok|behind rubbish||", "too_long|||", "invalid_utf8|||", "bad_record|||", "ok|last but one||", "bad_record|||"};
+    put_record(&b, "warcinfo", "", "software: none");
+    put_record(&b, "conversion", "warc-target-uri: http://example.org/\r\nWARC-Identified-Content-Language: deu,eng\r\n", "Ein Text.\nZwei Zeilen, f\u00fcr alle.\n");
+    put_record(&b, "Conversion", "WARC-Record-ID:  <urn:2> \r\nWARC-Identified-Content-Language: xyz\r\n", "WARC/1.0\r\nstill text\r\n\r\n");
+    put_record(&b, "conversion", "", " \n ");
+    size_t part = b.n;
+    slm2_buf_puts(&b, "rubbish\r\nmore of it\n");
+    put_record(&b, "conversion", "", "behind rubbish");
+    put_record(&b, "conversion", "", "a text of more bytes than the sixty that this reader was told to take");
+    put_record(&b, "conversion", "", "\xff\xfe");
+    slm2_buf_puts(&b, "WARC/1.1\r\nWARC-Type: conversion\r\n\r\nno length\r\n");
+    put_record(&b, "conversion", "", "last but one");
+    slm2_buf_puts(&b, "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 50\r\n\r\ncut off");
+    check_ok(slm2_file_write(in_dir("a.wet"), b.v, b.n, &err), &err);
+    check_wet(in_dir("a.wet"), want, 11);
+    check_ok(slm2_file_write(in_dir("1"), b.v, part, &err), &err);
+    check_ok(slm2_file_write(in_dir("2"), b.v + part, b.n - part, &err), &err);
+    snprintf(cmd, sizeof cmd, "cd '%s' && gzip -c 1 > b.warc.wet.gz && gzip -c 2 >> b.warc.wet.gz", dir);
+    assert_int_equal(system(cmd), 0);
+    check_wet(in_dir("b.warc.wet.gz"), want, 11);
+    slm2_buf_free(&b);
+}
+
+static void test_fields(void **state)
+{
+    (void)state;
+    static const struct slm2_fields f = {"content.body", "id", "meta.language", "meta.license.name"};
+    static const struct { const char *line, *want; } cases[] = {
+        {"{\"content\": {\"body\": \"x\"}, \"meta\": {\"language\": \"de\", \"license\": {\"name\": \"MIT\"}}}", "ok|x|de|MIT"},
+        {"{\"content.body\": \"whole key\", \"content\": {\"body\": \"x\"}}", "ok|whole key||"},
+        {"{\"content\": {\"body\": 3}}", "no_text|||"},
+        {"{\"content\": \"body\"}", "no_text|||"},
+        {"{\"text\": \"x\"}", "no_text|||"},
+        {"{\"content\": {\"body\": \"x\"}, \"meta\": [1], \"id\": 3}", "ok|x||"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct slm2_doc doc;
+        json_t *root;
+        char got[256];
+        slm2_corpus_judge(&(struct slm2_raw){.form = SLM2_CORPUS_JSONL, .line = 1, .bytes = cases[i].line, .n = strlen(cases[i].line)}, &f, &doc, &root);
+        snprintf(got, sizeof got, "%s|%s|%s|%s", slm2_verdict_name(doc.verdict), doc.text ? doc.text : "", doc.lang ? doc.lang : "", doc.license ? doc.license : "");
+        assert_string_equal(got, cases[i].want);
+        json_decref(root);
+    }
+}
+
 /* ---- the mix -------------------------------------------------------------------------------------------------------------- */
 enum { N_CTX = 16, N_MIX = 4 };
 static const double shares[N_MIX] = {0.5, 0, 0.3, 0.2};
@@ -643,6 +722,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_shard_abort, make_dir, remove_dir),
     cmocka_unit_test(test_dirty_lines),
     cmocka_unit_test_setup_teardown(test_text_and_limits, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_wet, make_dir, remove_dir),
+    cmocka_unit_test(test_fields),
     cmocka_unit_test_setup_teardown(test_mix_shares, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_mix_stream, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_mix_resume, make_dir, remove_dir),

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/data_cli.h"
@@ -123,6 +124,41 @@ static slm2_status stats_of(const char *name, const char *split, const char *lan
     return SLM2_OK;
 }
 
+/* ---- what a build left out, by its manifest --------------------------------------------------------------------------------- */
+static const char *const left_out[] = {"bad", "empty_lines", "empty_texts", "other_records", "too_short", "too_long", "duplicates", "near_duplicates", "filtered"};
+enum { N_LEFT_OUT = sizeof left_out / sizeof left_out[0] };
+
+static json_t *left_out_json(const json_t *entry)
+{
+    json_t *j = json_object();
+    json_object_set(j, "name", json_object_get(entry, "name"));
+    for (int i = 0; i < N_LEFT_OUT; i++) json_object_set(j, left_out[i], json_object_get(entry, left_out[i]));
+    json_object_set(j, "filtered_by", json_object_get(entry, "filtered_by"));
+    json_object_set(j, "lines", json_object_get(entry, "lines"));
+    return j;
+}
+
+/* "    of 154 lines left out: 3 duplicates, 12 filtered (min_words 2, langs 10)" */
+static void print_left_out(const json_t *entry)
+{
+    json_t *by = json_object_get(entry, "filtered_by"), *n;
+    const char *rule, *before = " (";
+    bool any = false;
+    printf("    of %" PRId64 " lines left out:", (int64_t)json_integer_value(json_object_get(entry, "lines")));
+    for (int i = 0; i < N_LEFT_OUT; i++) {
+        int64_t count = json_integer_value(json_object_get(entry, left_out[i]));
+        if (!count) continue;
+        printf("%s %" PRId64 " ", any ? "," : "", count);
+        for (const char *c = left_out[i]; *c; c++) putchar(*c == '_' ? ' ' : *c);
+        any = true;
+    }
+    json_object_foreach(by, rule, n) {
+        printf("%s%s %" PRId64, before, rule, (int64_t)json_integer_value(n));
+        before = ", ";
+    }
+    puts(json_object_size(by) ? ")" : any ? "" : " none");
+}
+
 /* A token file is named by its .bin, its .idx or what they share. */
 static slm2_status stats_of_file(const char *path, const struct slm2_tok *tok, json_t *list, struct slm2_err *err)
 {
@@ -135,17 +171,25 @@ static slm2_status stats_of_file(const char *path, const struct slm2_tok *tok, j
     return stats_of(slash ? slash + 1 : prefix, "-", "", "", prefix, tok, list, err);
 }
 
-static slm2_status stats_of_dir(const char *path, const struct slm2_tok *tok, json_t *list, struct slm2_err *err)
+static slm2_status stats_of_dir(const char *path, const struct slm2_tok *tok, json_t *list, json_t *gone, struct slm2_err *err)
 {
     struct slm2_dataset d;
+    char name[4096];
+    json_t *manifest = NULL;
     SLM2_TRY(slm2_dataset_open(&d, path, err));
-    slm2_status st = SLM2_OK;
+    slm2_status st = slm2_path_join(name, sizeof name, path, "manifest.json", err);
+    if (st == SLM2_OK) st = slm2_json_read(&manifest, name, SIZE_MAX / 2, err);
     for (int i = 0; i < d.n; i++) {
+        const json_t *entry = json_array_get(json_object_get(manifest, "sources"), (size_t)i);
+        const struct slm2_dataset_source *s = &d.v[i];
         for (int k = 0; st == SLM2_OK && k < SLM2_N_DATA_SPLIT; k++) {
-            const struct slm2_dataset_source *s = &d.v[i];
-            if (s->prefix[k]) st = stats_of(s->name, k ? "val" : "train", s->lang, s->license, s->prefix[k], tok, list, err);
+            if (!s->prefix[k]) continue;
+            st = stats_of(s->name, k ? "val" : "train", s->lang, s->license, s->prefix[k], tok, list, err);
         }
+        if (st == SLM2_OK && list) json_array_append_new(gone, left_out_json(entry));
+        if (st == SLM2_OK && !list) print_left_out(entry);
     }
+    json_decref(manifest);
     slm2_dataset_free(&d);
     return st;
 }
@@ -155,27 +199,28 @@ static int data_stats(int argc, char **argv)
     static const struct slm2_cli_doc doc = {
         .usage = "data stats DIR|FILE [--json]",
         .about = "Documents, tokens, bytes a token, lengths in tokens and unigram entropy of token files: of each source of a built\n"
-                 "folder, or of one .bin/.idx.  Bytes are those of the text; the entropy counts the ends of documents too.",
+                 "folder, with what was left out and why, or of one .bin/.idx.  Bytes are those of the text; the entropy counts the ends of documents too.",
         .examples = "slm2 data stats runs/data-nano\nslm2 data stats runs/data-nano/en.bin --json"};
     struct stats_opts o = {0};
     struct slm2_err err = {0};
     struct slm2_tok *tok = NULL;
     const char *pos[1] = {0};
-    json_t *list = NULL;
+    json_t *list = NULL, *gone = json_array();
     int n_pos = 0, rc = slm2_cli_parse(&doc, stats_table, &o, argc, argv, pos, 1, &n_pos);
     if (rc < 0 && n_pos != 1) rc = slm2_cli_usage("data stats: name a folder or a token file");
     if (rc < 0) {
         if (o.json) list = json_array();
         slm2_status st = slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err);
         if (st == SLM2_OK && !o.json) fputs(head, stdout);
-        if (st == SLM2_OK) st = slm2_path_is_dir(pos[0]) ? stats_of_dir(pos[0], tok, list, &err) : stats_of_file(pos[0], tok, list, &err);
+        if (st == SLM2_OK) st = slm2_path_is_dir(pos[0]) ? stats_of_dir(pos[0], tok, list, gone, &err) : stats_of_file(pos[0], tok, list, &err);
         if (st != SLM2_OK) {
             rc = slm2_cli_fail(&err);
         } else {
-            rc = o.json ? slm2_cli_json(json_pack("{s:O}", "sources", list)) : 0;
+            rc = o.json ? slm2_cli_json(json_pack("{s:O, s:O}", "sources", list, "left_out", gone)) : 0;
         }
     }
     json_decref(list);
+    json_decref(gone);
     slm2_tok_free(tok);
     slm2_conf_free(stats_table, &o);
     return rc;
