@@ -3,16 +3,20 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "data/build.h"
+#include "data/verify.h"
 #include "data/corpus.h"
 #include "data/mix.h"
 #include "data/pack.h"
 #include "data/shard.h"
 #include "io/safetensors.h"
+#include "train/pretrain.h"
 
 static char dir[64];
 static const char *in_dir(const char *name)
@@ -587,7 +591,7 @@ static void test_build(void **state)
     json_t *manifest;
     check_ok(slm2_dir_remove(in_dir("built"), &err), &err);
     check_ok(build("min_bytes: 5\n", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
     check_ok(slm2_dataset_open(&d, in_dir("built"), &err), &err);
     assert_int_equal(d.n, 2);
     assert_int_equal(d.v[0].n_doc[SLM2_SPLIT_TRAIN], 3); /* a line is bad, one came twice */
@@ -634,7 +638,7 @@ static void test_build(void **state)
     check_ok(slm2_file_read(&bin, in_dir("built/two.bin"), 1 << 20, &err), &err);
     bin.v[0] ^= 1;
     check_ok(slm2_file_write(in_dir("built/two.bin"), bin.v, bin.n, &err), &err);
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EFORMAT);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "two.bin"));
     slm2_buf_free(&bin);
 }
@@ -650,7 +654,7 @@ static void test_build_goes_on(void **state)
     /* cut off before the second source was complete: the first is kept (its token file is not even looked into) */
     remove(in_dir("built/manifest.json"));
     remove(in_dir("built/two.json"));
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EIO);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EIO);
     struct slm2_buf bin = {0};
     check_ok(slm2_file_read(&bin, in_dir("built/one.bin"), 1 << 20, &err), &err);
     bin.v[0] ^= 1;
@@ -658,10 +662,10 @@ static void test_build_goes_on(void **state)
     check_ok(build("", &err), &err);
     check_ok(slm2_sha256_file(in_dir("built/manifest.json"), again, &err), &err);
     assert_string_equal(first, again); /* duplicates of the kept source were found too */
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EFORMAT);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EFORMAT);
     /* another setting: everything is built again */
     check_ok(build("seed: 3\n", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
     slm2_buf_free(&bin);
 }
 
@@ -676,7 +680,70 @@ static void test_build_fails(void **state)
     assert_false(slm2_path_exists(in_dir("built/one.bin")));
     assert_false(slm2_path_exists(in_dir("built/one.bin.tmp")));
     check_ok(build("", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
+}
+
+static slm2_status train_on(const char *data, struct slm2_err *err)
+{
+    char data_set[300], run_set[300];
+    struct slm2_train_result r;
+    snprintf(data_set, sizeof data_set, "data=%s", data);
+    snprintf(run_set, sizeof run_set, "run=%s", in_dir("run"));
+    const char *sets[] = {data_set, run_set};
+    return slm2_pretrain("configs/nano.yml", sets, 2, &r, err);
+}
+
+static void put_file(const char *path, const struct slm2_buf *b)
+{
+    struct slm2_err err = {0};
+    check_ok(slm2_file_write(path, b->v, b->n, &err), &err);
+}
+
+/* Training hashes token files once for each state that they are in, and refuses damaged ones by name. */
+static void test_check(void **state)
+{
+    (void)state;
+    struct slm2_err err = {0};
+    struct slm2_buf bin = {0};
+    struct stat before;
+    char built[256], path[256];
+    snprintf(built, sizeof built, "%s", in_dir("built"));
+    snprintf(path, sizeof path, "%s", in_dir("built/one.bin"));
+    check_ok(slm2_dir_remove(built, &err), &err);
+    check_ok(build("", &err), &err);
+    assert_true(slm2_path_exists(in_dir("built/verified.json"))); /* what was just written needs no hashing */
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+    check_ok(slm2_file_read(&bin, path, 1 << 20, &err), &err);
+
+    bin.v[5] ^= 1;
+    put_file(path, &bin);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+    check_ok(slm2_dataset_check(built, "two", &err), &err); /* the others can be used */
+    assert_int_equal(train_on(built, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+
+    bin.v[5] ^= 1; /* repaired: found right, and remembered */
+    put_file(path, &bin);
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+
+    /* bits that fall over behind the file system's back leave the state as it was: only the full check finds them */
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0 && fstat(fd, &before) == 0 && pwrite(fd, "?", 1, 6) == 1);
+    assert_int_equal(futimens(fd, (struct timespec[2]){before.st_atim, before.st_mtim}), 0);
+    close(fd);
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+    assert_int_equal(slm2_dataset_verify(built, 0, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+
+    bin.n--;
+    put_file(path, &bin);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EFORMAT);
+    remove(path);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EIO);
+    assert_int_equal(slm2_dataset_verify(built, 3, &err), SLM2_EIO);
+    assert_non_null(strstr(err.msg, "one.bin"));
+    slm2_buf_free(&bin);
 }
 
 /* Held-out documents are the same whatever the order and number of documents, and none is in both. */
@@ -693,7 +760,7 @@ static void test_build_split_and_dirty(void **state)
     slm2_conf_init(slm2_data_table, &o);
     check_ok(slm2_conf_yaml(slm2_data_table, &o, in_dir("data.yml"), &err), &err);
     check_ok(slm2_data_build(&o, &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("dirty"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("dirty"), 0, &err), &err);
     check_ok(slm2_json_read(&manifest, in_dir("dirty/manifest.json"), 1 << 20, &err), &err);
     assert_int_equal(entry_int(manifest, 0, "duplicates"), 6);
     assert_int_equal(entry_int(manifest, 0, "empty_lines"), 4);
@@ -733,6 +800,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_build, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_goes_on, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_fails, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_check, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_split_and_dirty, make_dir, remove_dir),
 };
 SLM2_TEST_MAIN(tests)

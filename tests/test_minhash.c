@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "data/build.h"
+#include "data/verify.h"
 #include "data/minhash.h"
 
 static char dir[64];
@@ -171,7 +172,7 @@ static void expect_manifest(const char *out, const char *want)
     snprintf(name, sizeof name, "%s/manifest.json", out);
     check_ok(slm2_sha256_file(in_dir(name), hex, &err), &err);
     assert_string_equal(hex, want);
-    check_ok(slm2_dataset_verify(in_dir(out), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir(out), 0, &err), &err);
 }
 
 static void test_build(void **state)

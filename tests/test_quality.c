@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "data/build.h"
+#include "data/verify.h"
 #include "data/quality.h"
 
 static char dir[64];
@@ -280,7 +281,7 @@ static void test_build(void **state)
     assert_int_equal(json_integer_value(json_object_get(m, "duplicates")), 0);
     assert_int_equal(json_integer_value(json_object_get(m, "filtered")), 0);
     json_decref(m);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
     slm2_buf_clear(&yaml);
     slm2_buf_printf(&yaml, "out: x\nfilter: wed\nfilters:\n  - {name: web}\nsources:\n  - {name: a, path: %s}\n", in_dir("a.jsonl"));
     assert_int_equal(build(yaml.v, "bad", 1, &err), SLM2_EUSAGE);

@@ -1,4 +1,4 @@
-/* cmd_data.c - `slm2 data build|stats|verify|langid`: documents to token files, and what such files hold. */
+/* cmd_data.c - `slm2 data build|stats|verify|mix|langid`: documents to token files, and what such files hold. */
 #include <math.h>
 #include <inttypes.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/data_cli.h"
 #include "data/build.h"
+#include "data/verify.h"
 
 /* ---- build ---------------------------------------------------------------------------------------------------------------- */
 /* {"manifest", "threads", "wall_s", "mb_per_s", "stages": {NAME: {"bytes", "cpu_s", "mb_per_s"}}}; a stage's rate is of one thread. */
@@ -227,18 +228,22 @@ static int data_stats(int argc, char **argv)
 }
 
 /* ---- verify --------------------------------------------------------------------------------------------------------------- */
+struct verify_opts { int threads; };
+static const struct slm2_opt verify_table[] = {SLM2_CLI_THREADS(struct verify_opts), {.name = NULL}};
+
 static int data_verify(int argc, char **argv)
 {
-    static const struct slm2_opt table[] = {{.name = NULL}};
-    static const struct slm2_cli_doc doc = {.usage = "data verify DIR",
-                                            .about = "Checks every hash, size, index and token id of a built folder.",
+    static const struct slm2_cli_doc doc = {.usage = "data verify DIR [-t N]",
+                                            .about = "Checks every hash, size, index and token id of a built folder and names the first file that is damaged.\n"
+                                                     "Training checks hashes too, once for each state of a file (DIR/verified.json).",
                                             .examples = "slm2 data verify runs/data-nano"};
     struct slm2_err err = {0};
+    struct verify_opts o = {0};
     const char *pos[1] = {0};
-    int none = 0, n_pos = 0, rc = slm2_cli_parse(&doc, table, &none, argc, argv, pos, 1, &n_pos);
+    int n_pos = 0, rc = slm2_cli_parse(&doc, verify_table, &o, argc, argv, pos, 1, &n_pos);
     if (rc >= 0) return rc;
     if (n_pos != 1) return slm2_cli_usage("data verify: name a folder");
-    if (slm2_dataset_verify(pos[0], &err) != SLM2_OK) return slm2_cli_fail(&err);
+    if (slm2_dataset_verify(pos[0], o.threads, &err) != SLM2_OK) return slm2_cli_fail(&err);
     printf("%s: all files are as the manifest says\n", pos[0]);
     return 0;
 }
@@ -246,11 +251,11 @@ static int data_verify(int argc, char **argv)
 int slm2_cmd_data(int argc, char **argv)
 {
     static const struct { const char *name; int (*run)(int argc, char **argv); } parts[] = {
-        {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}, {"langid", slm2_cli_data_langid}};
+        {"build", data_build}, {"stats", data_stats}, {"verify", data_verify}, {"mix", slm2_cli_data_mix}, {"langid", slm2_cli_data_langid}};
     char full[32]; /* "data build": what messages call the command */
-    static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n       slm2 data langid FILE...\n"
+    static const char usage[] = "usage: slm2 data build CONFIG.yml\n       slm2 data stats DIR|FILE [--json]\n       slm2 data verify DIR\n       slm2 data mix --plan FILE.yml\n       slm2 data langid FILE...\n"
                                 "`slm2 data build --help` and so on tell more.\n";
-    if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats, verify or langid");
+    if (argc < 2) return slm2_cli_usage("data: name what to do: build, stats, verify, mix or langid");
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;
         snprintf(full, sizeof full, "data %s", parts[i].name);
@@ -261,5 +266,5 @@ int slm2_cmd_data(int argc, char **argv)
         fputs(usage, stdout);
         return 0;
     }
-    return slm2_cli_usage("data: unknown part \"%s\", want build, stats, verify or langid", argv[1]);
+    return slm2_cli_usage("data: unknown part \"%s\", want build, stats, verify, mix or langid", argv[1]);
 }

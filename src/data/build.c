@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/build_impl.h"
+#include "data/verify.h"
 
 enum { MAX_PATH = 4096 };
 #define FORM_VERSION 2
@@ -461,6 +462,7 @@ slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err
     int n_file = 0;
     slm2_status st = sources ? open_builder(&b, err) : slm2_fail(err, SLM2_ENOMEM, "out of memory");
     if (st == SLM2_OK) st = hash_inputs(&b, &hex, err);
+    json_t *verified = st == SLM2_OK ? slm2_verified_read(o->out) : NULL;
     for (b.at = 0; st == SLM2_OK && b.at < o->sources.n; b.at++) {
         const struct slm2_data_source_opts *s = source_opts(&b, b.at);
         json_t *inputs = NULL, *entry = NULL;
@@ -473,6 +475,7 @@ slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err
         if (st == SLM2_OK) {
             double n_tok = (double)json_integer_value(json_object_get(json_object_get(entry, "tokens"), "train"));
             log_source(entry, kept);
+            if (!kept) slm2_verified_add(verified, o->out, json_object_get(entry, "outputs"));
             json_object_set_new(entry, "weight", json_real(s->weight > 0 ? s->weight : n_tok));
             json_array_append(sources, entry);
         }
@@ -480,12 +483,14 @@ slm2_status slm2_data_build(const struct slm2_data_opts *o, struct slm2_err *err
         json_decref(inputs);
     }
     if (st == SLM2_OK) st = write_manifest(&b, sources, err);
+    if (st == SLM2_OK && json_object_size(verified)) slm2_verified_write(verified, o->out);
     slm2_progress_end();
     b.speed.n_threads = b.n_threads;
     b.speed.wall_s = slm2_now_s() - from;
     if (o->speed) *o->speed = b.speed;
     close_builder(&b);
     free(hex);
+    json_decref(verified);
     json_decref(sources);
     return st;
 }

@@ -5,6 +5,7 @@
  * DIR/NAME.seen               16 bytes a document: hash of its NFC text, for finding duplicates in later sources
  * DIR/NAME.minhash            with near_dup: the signature of each document, uint16_t [near_dup.hashes], in the order of NAME.seen
  * DIR/manifest.json           appears last: the build is complete
+ * DIR/verified.json           which files were hashed in which state, see verify.h: the only file that depends on the machine
  * A build that was interrupted goes on: sources that are complete and whose inputs, settings and predecessors are the same are kept. */
 #ifndef SLM2_DATA_BUILD_H
 #define SLM2_DATA_BUILD_H
@@ -73,8 +74,8 @@ struct slm2_dataset {
 };
 slm2_status slm2_dataset_open(struct slm2_dataset *d, const char *dir, struct slm2_err *err); /* reads the manifest */
 void slm2_dataset_free(struct slm2_dataset *d);
-/* Every hash, size and index of the folder, and every token id.  SLM2_EFORMAT names the first file that is wrong. */
-slm2_status slm2_dataset_verify(const char *dir, struct slm2_err *err);
+/* The manifest itself, checked to be one; hex: its SHA-256, NULL allowed. */
+slm2_status slm2_dataset_manifest(const char *dir, json_t **j, char hex[65], struct slm2_err *err);
 
 struct slm2_data_stats { /* of one .bin/.idx */
     int64_t n_doc, n_tok, n_bytes;    /* bytes: of the text of all tokens but special ones */
