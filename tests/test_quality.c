@@ -46,7 +46,10 @@ static struct slm2_text_measure measure(const char *text, const char *lang)
     char *copy = malloc(strlen(text) + (*text == 0)); /* a block of its own: the sanitizer sees its end */
     memcpy(copy, text, strlen(text));
     /* measured twice: what is left in the working memory has no effect */
-    for (int i = 0; i < 2; i++) check_ok(slm2_text_measure(&m, w, copy, strlen(text), lang, true, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        check_ok(slm2_text_measure(&m, w, copy, strlen(text), lang, &err), &err);
+        check_ok(slm2_text_measure_n_grams(&m, w, &err), &err);
+    }
     free(copy);
     slm2_quality_work_free(w);
     return m;

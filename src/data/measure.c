@@ -323,7 +323,7 @@ static double top_share(struct slm2_quality_work *w, size_t n)
         most = times;
         chars = gram_chars(w, i, n);
     }
-    return (double)most * (double)chars / (double)w->word[w->n_word].chars;
+    return chars == 0 ? 0 : (double)most * (double)chars / (double)w->word[w->n_word].chars;
 }
 
 static double repeated_share(struct slm2_quality_work *w, size_t n)
@@ -337,18 +337,29 @@ static double repeated_share(struct slm2_quality_work *w, size_t n)
     return (double)again / (double)w->word[w->n_word].chars;
 }
 
-slm2_status slm2_text_measure(struct slm2_text_measure *m, struct slm2_quality_work *w, const char *text, size_t n, const char *lang, bool n_grams, struct slm2_err *err)
+static slm2_status no_room(size_t n, struct slm2_err *err) { return slm2_fail(err, SLM2_ENOMEM, "out of memory for the words of a document of %zu bytes", n); }
+
+slm2_status slm2_text_measure(struct slm2_text_measure *m, struct slm2_quality_work *w, const char *text, size_t n, const char *lang, struct slm2_err *err)
 {
     struct stop_set stop = stop_set_of(lang);
     *m = (struct slm2_text_measure){.has_stop_list = stop.n > 0};
     bool room = measure_words(m, w, text, n, &stop) && measure_pieces(m, w, text, n, false) && measure_pieces(m, w, text, n, true);
-    for (size_t k = 0; room && n_grams && w->n_word > 0 && k < 3; k++) {
-        room = start_counting(w, w->n_word);
-        if (room) m->top_gram[k] = top_share(w, 2 + k);
+    return room ? SLM2_OK : no_room(n, err);
+}
+
+/* Where no n words come twice, no more than n do: then the rest is 0. */
+slm2_status slm2_text_measure_n_grams(struct slm2_text_measure *m, struct slm2_quality_work *w, struct slm2_err *err)
+{
+    bool more = w->n_word > 0;
+    for (size_t k = 0; more && k < sizeof m->top_gram / sizeof m->top_gram[0]; k++) {
+        if (!start_counting(w, w->n_word)) return no_room(w->n_word, err);
+        m->top_gram[k] = top_share(w, 2 + k);
+        more = m->top_gram[k] > 0;
     }
-    for (size_t k = 0; room && n_grams && w->n_word > 0 && k < 6; k++) {
-        room = start_counting(w, w->n_word);
-        if (room) m->dup_gram[k] = repeated_share(w, 5 + k);
+    for (size_t k = 0; more && k < sizeof m->dup_gram / sizeof m->dup_gram[0]; k++) {
+        if (!start_counting(w, w->n_word)) return no_room(w->n_word, err);
+        m->dup_gram[k] = repeated_share(w, 5 + k);
+        more = m->dup_gram[k] > 0;
     }
-    return room ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "out of memory for the words of a document of %zu bytes", n);
+    return SLM2_OK;
 }

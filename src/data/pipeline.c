@@ -3,7 +3,7 @@
  * While block k is judged and hashed, one thread reads block k + 1 and another writes block k - 1.  Only the decisions that need
  * the documents before (duplicates, near-duplicates) are taken one by one, in order, in between.  Everything else is a function of one document, so that
  * neither the number of threads nor where blocks end can change a byte of the result.  Memory: three blocks, each of about
- * BLOCK_BYTES or one document, with its parsed text and its ids. */
+ * BLOCK_BYTES a thread or one document, with its parsed text and its ids. */
 #include <inttypes.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "base/rng.h"
 #include "data/build_impl.h"
 
-enum { BLOCK_DOCS = 4096, BLOCK_BYTES = 8 << 20, BIG_DOC = 1 << 20, KEEP_IDS = 1 << 18, FIRST_BAD = 10, FIRST_NEAR = 10, N_BLOCK = 3 };
+enum { BLOCK_DOCS = 4096, BLOCK_BYTES = 512 << 10 /* a thread: its texts stay in the cache */, BIG_DOC = 1 << 20, KEEP_IDS = 1 << 18, FIRST_BAD = 10, FIRST_NEAR = 10, N_BLOCK = 3 };
 
 struct item { /* a piece of a file on its way */
     struct slm2_raw raw; /* bytes: set when the block is complete */
@@ -59,6 +59,7 @@ struct pipeline {
     struct reader reader;
     struct worker *worker;
     struct block block[N_BLOCK];
+    size_t block_bytes;
     slm2_status write_st;
     struct slm2_err write_err;
 };
@@ -122,7 +123,7 @@ static void read_block(struct pipeline *p, struct block *k)
     if (o->stop && *o->stop && r->st == SLM2_OK) {
         r->st = slm2_fail(&r->err, SLM2_ESTOP, "stopped in source %s; complete sources are kept, run the same command to go on", p->s->name);
     }
-    while (r->st == SLM2_OK && !r->ended && k->n < BLOCK_DOCS && k->bytes.n < BLOCK_BYTES) r->st = read_piece(p, k, &r->err);
+    while (r->st == SLM2_OK && !r->ended && k->n < BLOCK_DOCS && k->bytes.n < p->block_bytes) r->st = read_piece(p, k, &r->err);
     for (int i = 0; i < k->n; i++) {
         if (k->v[i].raw.bytes) k->v[i].raw.bytes = k->bytes.v + k->v[i].at;
     }
@@ -380,7 +381,7 @@ static bool give_signatures(struct block *k, size_t n_hash)
 
 slm2_status slm2_pipeline_run(struct slm2_builder *b, const struct slm2_data_source_opts *s, struct slm2_err *err)
 {
-    struct pipeline p = {.b = b, .s = s, .fields = {s->text_field, s->id_field, s->lang_field, s->license_field}};
+    struct pipeline p = {.b = b, .s = s, .fields = {s->text_field, s->id_field, s->lang_field, s->license_field}, .block_bytes = (size_t)b->n_threads * BLOCK_BYTES};
     bool room = (p.worker = calloc((size_t)b->n_threads, sizeof *p.worker)) != NULL;
     for (int t = 0; room && b->filter && t < b->n_threads; t++) room = (p.worker[t].filter = slm2_quality_work_new()) != NULL;
     for (int i = 0; i < N_BLOCK; i++) room = (p.block[i].v = calloc(BLOCK_DOCS, sizeof *p.block[i].v)) != NULL && room;

@@ -69,6 +69,14 @@ static bool is_broken(const struct slm2_quality_opts *o, int i, const struct slm
     return rules[i].side == MIN ? value < o->limit[i] : value > o->limit[i];
 }
 
+static enum slm2_quality_rule first_broken(const struct slm2_quality_opts *o, const struct slm2_text_measure *m, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        if (is_broken(o, i, m)) return (enum slm2_quality_rule)i;
+    }
+    return SLM2_QUALITY_PASSED;
+}
+
 static bool is_allowed(const struct slm2_quality_opts *o, const char *lang)
 {
     for (int i = 0; i < o->langs.n; i++) {
@@ -88,12 +96,14 @@ slm2_status slm2_quality_judge(const struct slm2_quality_opts *o, const struct s
         v->lang = g.lang < 0 ? "unknown" : slm2_langid_names[g.lang];
     }
     if (uses(o, (enum slm2_quality_rule)0, SLM2_QUALITY_langs)) {
-        SLM2_TRY(slm2_text_measure(&m, w, text, n, *lang || !v->lang ? lang : v->lang, uses(o, SLM2_QUALITY_max_top_2gram, SLM2_QUALITY_langs), err));
-        for (int i = 0; i < SLM2_QUALITY_langs; i++) {
-            if (!is_broken(o, i, &m)) continue;
-            v->broken = (enum slm2_quality_rule)i;
-            return SLM2_OK;
-        }
+        SLM2_TRY(slm2_text_measure(&m, w, text, n, *lang || !v->lang ? lang : v->lang, err));
+        v->broken = first_broken(o, &m, 0, SLM2_QUALITY_max_top_2gram);
+        if (v->broken != SLM2_QUALITY_PASSED) return SLM2_OK;
+    }
+    if (uses(o, SLM2_QUALITY_max_top_2gram, SLM2_QUALITY_langs)) { /* the costly ones, for what is left */
+        SLM2_TRY(slm2_text_measure_n_grams(&m, w, err));
+        v->broken = first_broken(o, &m, SLM2_QUALITY_max_top_2gram, SLM2_QUALITY_langs);
+        if (v->broken != SLM2_QUALITY_PASSED) return SLM2_OK;
     }
     if (!v->lang) return SLM2_OK;
     if (!is_allowed(o, v->lang)) v->broken = SLM2_QUALITY_langs;

@@ -73,8 +73,10 @@ struct slm2_quality_work; /* working memory of one thread; only its size depends
 struct slm2_quality_work *slm2_quality_work_new(void); /* NULL: no memory */
 void slm2_quality_work_free(struct slm2_quality_work *w);
 
-/* lang: of the document, "" when unknown: whose stop words count.  n_grams false leaves top_gram and dup_gram 0. */
-slm2_status slm2_text_measure(struct slm2_text_measure *m, struct slm2_quality_work *w, const char *text, size_t n, const char *lang, bool n_grams, struct slm2_err *err);
+/* lang: of the document, "" when unknown: whose stop words count.  All but top_gram and dup_gram, which are 0. */
+slm2_status slm2_text_measure(struct slm2_text_measure *m, struct slm2_quality_work *w, const char *text, size_t n, const char *lang, struct slm2_err *err);
+/* The others, of the text measured last with w. */
+slm2_status slm2_text_measure_n_grams(struct slm2_text_measure *m, struct slm2_quality_work *w, struct slm2_err *err);
 struct slm2_quality_verdict {
     enum slm2_quality_rule broken; /* SLM2_QUALITY_PASSED: none */
     const char *lang;             /* identified, "unknown"; NULL when the rules need no language */
