@@ -183,7 +183,7 @@ static void test_build(void **state)
     char id[32], hex[65];
     json_t *m;
     /* 3000 texts: more than the first table holds.  In a, every tenth comes again with two words changed (similarity 186 / 206 = 0.90: missed
-     * with probability 1e-4); in b, 20 of a's the same way, and 20 with 40 words changed (at most 4 of 196 shingles left). */
+     * with probability 4e-4); in b, 20 of a's the same way, and 20 with 40 words changed (at most 4 of 196 shingles left). */
     for (int i = 0; i < 3000; i++) {
         snprintf(id, sizeof id, "a%d", i);
         put_doc(&a, i, 0, id);

@@ -92,7 +92,7 @@ static slm2_status identify(const struct slm2_langid *l, const char *path, bool 
 int slm2_cli_data_langid(int argc, char **argv)
 {
     static const struct slm2_cli_doc doc = {
-        .usage = "data langid FILE...\n       slm2 data langid --train DIR --out MODEL\n       slm2 data langid --test DIR [--model MODEL] [--json]",
+        .usage = "data langid FILE...\ndata langid --train DIR --out MODEL\ndata langid --test DIR [--model MODEL] [--json]",
         .about = "Says in which of de, en, es, fr, it, nl, pt a document is, or code, or unknown, by character trigrams.\n"
                  "The score says how far that class is ahead of the others; filters use both.",
         .examples = "slm2 data langid README.md\nslm2 data langid --test assets/corpus"};
