@@ -154,6 +154,7 @@ static json_t *sources_json(const struct run *r)
 {
     json_t *j = json_array();
     for (int i = 0; j && i < r->n_source; i++) json_array_append_new(j, json_pack("{s:s, s:f}", "name", r->train[i].name, "weight", r->train[i].weight));
+    if (j && r->o->shuffle_rows) json_array_append_new(j, json_string("shuffle_rows"));
     return j;
 }
 
@@ -176,7 +177,7 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
     now = sources_json(r);
     if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
-        slm2_log(SLM2_WARN, "%s: sources or weights are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
+        slm2_log(SLM2_WARN, "%s: sources, weights or shuffle_rows are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
     json_decref(now);
     json_decref(state);
     r->saved_step = r->t->n_update;
