@@ -32,8 +32,8 @@ static const char *in_dir(const char *name)
 static slm2_status build(const char *out, struct slm2_err *err)
 {
     static const char *const sets[] = {"near_dup.threshold=0.6", "near_dup.hashes=32", "near_dup.bands=8", "threads=2",
-                                       "sources=[{name: a, path: [assets/corpus/de.jsonl, assets/corpus/nl.jsonl]}, {name: b, path: assets/corpus/en.jsonl}, "
-                                       "{name: c, path: [assets/corpus/en.jsonl, assets/corpus/fr.jsonl]}, {name: d, path: assets/corpus/it.jsonl, filter: none}]"};
+                                       ("sources=[{name: a, path: [assets/corpus/de.jsonl, assets/corpus/nl.jsonl]}, {name: b, path: assets/corpus/en.jsonl}, "
+                                       "{name: c, path: [assets/corpus/en.jsonl, assets/corpus/fr.jsonl]}, {name: d, path: assets/corpus/it.jsonl, filter: none}]")};
     struct slm2_data_opts o = {0};
     slm2_conf_init(slm2_data_table, &o);
     slm2_status st = slm2_conf_yaml(slm2_data_table, &o, "configs/data-filtered.yml", err);

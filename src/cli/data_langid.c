@@ -100,7 +100,7 @@ int slm2_cli_data_langid(int argc, char **argv)
     struct langid_opts o = {0};
     struct slm2_err err = {0};
     struct slm2_langid *l = NULL;
-    struct slm2_langid_test t;
+    struct slm2_langid_test t = {0};
     const char *pos[MAX_FILES] = {0};
     int n_pos = 0, rc = slm2_cli_parse(&doc, table, &o, argc, argv, pos, MAX_FILES, &n_pos);
     if (rc < 0 && !*o.train && !*o.test && n_pos == 0) rc = slm2_cli_usage("data langid: name files, or --train or --test a folder");

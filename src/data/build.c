@@ -208,6 +208,7 @@ static slm2_status make_key(struct slm2_builder *b, const struct slm2_data_sourc
     if (o->near.threshold > 0)
         slm2_buf_printf(&text, "%.17g %d %d %d %" PRId64 "\n", o->near.threshold, o->near.n_hash, o->near.n_band, o->near.shingle, o->near.seed);
     if (b->filter) slm2_quality_key(b->filter, &text);
+    if (b->filter && slm2_quality_needs_langid(b->filter)) slm2_buf_puts(&text, slm2_langid_sha256(b->langid));
     slm2_json_dump(*inputs, &text);
     if (st == SLM2_OK) st = slm2_buf_check(&text, err);
     if (st == SLM2_OK) slm2_sha256_hex(text.v, text.n, b->key);

@@ -36,6 +36,7 @@ struct slm2_langid {
     uint16_t row[N_GRAM]; /* of a trigram; 0: unseen */
     uint8_t (*cost)[N];   /* [n_row] -ln p in 1/UNIT nat */
     double threshold[N];  /* of the mean, nats */
+    char sha256[65];
 };
 
 /* ---- text to trigrams ------------------------------------------------------------------------------------------------------ */
@@ -166,9 +167,12 @@ slm2_status slm2_langid_parse(struct slm2_langid **out, const void *bytes, size_
         slm2_langid_free(l);
         return st;
     }
+    slm2_sha256_hex(bytes, n, l->sha256);
     *out = l;
     return SLM2_OK;
 }
+
+const char *slm2_langid_sha256(const struct slm2_langid *l) { return l->sha256; }
 
 slm2_status slm2_langid_open(struct slm2_langid **l, const char *path, struct slm2_err *err)
 {
@@ -363,7 +367,7 @@ static void test_pieces(void *user, int lang, const char *text, size_t n)
 
 slm2_status slm2_langid_measure(const struct slm2_langid *l, const char *dir, struct slm2_langid_test *t, struct slm2_err *err)
 {
-    struct tester user = {l, t};
     *t = (struct slm2_langid_test){0};
+    struct tester user = {l, t};
     return for_documents(dir, true, test_pieces, &user, err);
 }

@@ -16,6 +16,7 @@ struct slm2_langid;
 /* path NULL: the bundled model. */
 slm2_status slm2_langid_open(struct slm2_langid **l, const char *path, struct slm2_err *err);
 slm2_status slm2_langid_parse(struct slm2_langid **l, const void *bytes, size_t n, const char *what, struct slm2_err *err); /* the bytes of a model */
+const char *slm2_langid_sha256(const struct slm2_langid *l); /* of the model's bytes */
 void slm2_langid_free(struct slm2_langid *l);
 
 struct slm2_langid_guess {

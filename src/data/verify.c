@@ -177,7 +177,9 @@ static slm2_status verify_all(const char *dir, const struct slm2_dataset *d, con
 {
     json_t *sources = json_object_get(manifest, "sources"), *entry, *out;
     size_t i, k, n_file = 0, n_split = 0;
-    json_array_foreach(sources, i, entry) n_file += json_array_size(json_object_get(entry, "outputs"));
+    json_array_foreach(sources, i, entry) {
+        n_file += json_array_size(json_object_get(entry, "outputs"));
+    }
     struct task *files = calloc(n_file + 1, sizeof *files), *splits = calloc((size_t)d->n * SLM2_N_DATA_SPLIT + 1, sizeof *splits);
     slm2_status st = files && splits ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "%s: out of memory for the names of %zu files", dir, n_file);
     n_file = 0;
@@ -208,7 +210,9 @@ slm2_status slm2_dataset_verify(const char *dir, int n_threads, struct slm2_err 
     if (st == SLM2_OK) {
         st = verify_all(dir, &d, j, n_threads ? n_threads : omp_get_num_procs(), err);
         json_t *verified = json_object();
-        json_array_foreach(json_object_get(j, "sources"), i, entry) slm2_verified_add(verified, dir, json_object_get(entry, "outputs"));
+        json_array_foreach(json_object_get(j, "sources"), i, entry) {
+            slm2_verified_add(verified, dir, json_object_get(entry, "outputs"));
+        }
         if (st == SLM2_OK) slm2_verified_write(verified, dir);
         json_decref(verified);
         json_decref(j);
