@@ -75,7 +75,7 @@ static bool is_result(const char *name)
 {
     size_t n = strlen(name);
     bool aside = n > 4 && strcmp(name + n - 4, ".tmp") == 0; /* what was being written when the end came */
-    return name[0] != '.' && strcmp(name, "verified.json") != 0 && !aside;
+    return name[0] != '.' && strncmp(name, "verified.json", 13) != 0 && !aside;
 }
 
 static int count_results(const char *path)

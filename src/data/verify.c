@@ -3,9 +3,11 @@
 
 #include <inttypes.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "data/build.h"
@@ -25,12 +27,16 @@ json_t *slm2_verified_read(const char *dir)
     return json_object();
 }
 
+/* Under a name of this process first: the ranks of a run may all do this at once. */
 void slm2_verified_write(const json_t *verified, const char *dir)
 {
-    char path[MAX_PATH];
+    char path[MAX_PATH], own[MAX_PATH], leaf[64];
     struct slm2_err err = {0};
+    snprintf(leaf, sizeof leaf, "%s.%ld", verified_name, (long)getpid());
     slm2_status st = slm2_path_join(path, sizeof path, dir, verified_name, &err);
-    if (st == SLM2_OK) st = slm2_json_write(verified, path, &err);
+    if (st == SLM2_OK) st = slm2_path_join(own, sizeof own, dir, leaf, &err);
+    if (st == SLM2_OK) st = slm2_json_write(verified, own, &err);
+    if (st == SLM2_OK && rename(own, path)) st = slm2_fail_errno(&err, "%s: cannot be renamed to %s", own, path);
     if (st != SLM2_OK) slm2_log(SLM2_WARN, "%s; the hashes of this folder will be checked at each start", err.msg);
 }
 
