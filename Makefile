@@ -64,10 +64,10 @@ LIB       := $(BUILD)/libslm2.a
 BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_kill_% equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
-.PHONY: help all lib tests deps demo test asan check-all check-neon layers bench fuzz fuzz-bins clean install
+.PHONY: help all lib tests deps demo test kill-data asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -151,6 +151,11 @@ test: ## every test that a commit needs
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan asan
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(ASAN_TESTS)"
 
+KILLS = 200
+SEED  = 1
+kill-data: $(BUILD)/tests/test_kill_data ## data build killed KILLS times (SEED): the bytes of an undisturbed build
+	$< $(KILLS) $(SEED)
+
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
@@ -159,6 +164,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
+	@$(SUBMAKE) kill-data
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \

@@ -256,6 +256,40 @@ static void test_bench_limits(void **state)
     json_decref(j);
 }
 
+/* data: builds with figures for each stage, statistics with what was left out, plans and languages. */
+static void test_data(void **state)
+{
+    (void)state;
+    char dir[64] = "slm2-test-data-XXXXXX", args[1024];
+    assert_non_null(mkdtemp(dir));
+    snprintf(args, sizeof args, "data build configs/data-filtered.yml --json --out %s/a -t 2", dir);
+    expect(args, 0, "\"mb_per_s\"", "near-duplicates");
+    json_t *j = parse_stdout(), *stages = json_object_get(j, "stages");
+    static const char *const names[] = {"read", "parse", "hash", "filter", "minhash", "dedup", "tokenize", "write"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_true(json_is_real(json_object_get(json_object_get(stages, names[i]), "mb_per_s")));
+    json_decref(j);
+    snprintf(args, sizeof args, "data stats %s/a", dir);
+    expect(args, 0, "of 154 lines left out: 29 filtered (min_alpha_words 14,", NULL);
+    snprintf(args, sizeof args, "data stats %s/a --json", dir);
+    expect(args, 0, "\"left_out\"", NULL);
+    j = parse_stdout();
+    assert_int_equal(json_array_size(json_object_get(j, "left_out")), 8);
+    json_decref(j);
+    snprintf(args, sizeof args, "data verify %s/a -t 2", dir);
+    expect(args, 0, "all files are as the manifest says", NULL);
+    snprintf(args, sizeof args, "%s/a/it.idx", dir);
+    FILE *f = fopen(args, "ab");
+    assert_true(f && fputc('x', f) == 'x' && fclose(f) == 0);
+    snprintf(args, sizeof args, "data verify %s/a", dir);
+    expect(args, 1, NULL, "it.idx");
+    expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9 --json", 0, "\"RefinedWeb\"", NULL);
+    expect("data mix", 2, NULL, "plan");
+    expect("data langid README.md", 0, "README.md:1: en", NULL);
+    expect("data langid", 2, NULL, "name files");
+    expect("data nonsense", 2, NULL, "mix");
+    assert_int_equal(slm2_dir_remove(dir, NULL), SLM2_OK);
+}
+
 int main(void)
 {
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
@@ -266,7 +300,7 @@ int main(void)
         printf("skipped: %s is not built\n0 passed, 0 failed\n", program);
         return 0;
     }
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json),
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
                                               cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);

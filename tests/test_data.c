@@ -3,16 +3,20 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "data/build.h"
+#include "data/verify.h"
 #include "data/corpus.h"
 #include "data/mix.h"
 #include "data/pack.h"
 #include "data/shard.h"
 #include "io/safetensors.h"
+#include "train/pretrain.h"
 
 static char dir[64];
 static const char *in_dir(const char *name)
@@ -216,6 +220,85 @@ static void test_text_and_limits(void **state)
     assert_string_equal(doc.lang, "en");
     assert_null(doc.license);
     slm2_corpus_close(c);
+}
+
+/* Records of WARC, plain and as many gzip members; what is no record is named and passed over. */
+static void check_wet(const char *path, const char *const want[], int n)
+{
+    struct slm2_err err = {0};
+    struct slm2_corpus *c;
+    struct slm2_doc doc;
+    bool more;
+    check_ok(slm2_corpus_open(&c, path, SLM2_CORPUS_AUTO, 60, &err), &err);
+    for (int i = 0; i < n; i++) {
+        char got[256];
+        check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+        assert_true(more);
+        assert_int_equal(doc.line, i + 1);
+        snprintf(got, sizeof got, "%s|%.*s|%s|%s", slm2_verdict_name(doc.verdict), doc.text ? (int)doc.n : 0, doc.text ? doc.text : "", doc.id ? doc.id : "", doc.lang ? doc.lang : "");
+        assert_string_equal(got, want[i]);
+    }
+    check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+    assert_false(more);
+    slm2_corpus_close(c);
+}
+
+static void put_record(struct slm2_buf *b, const char *type, const char *more, const char *text)
+{
+    slm2_buf_printf(b, "WARC/1.0\r\nWARC-Type: %s\r\n%sContent-Length: %zu\r\n\r\n%s\r\n\r\n", type, more, strlen(text), text);
+}
+
+static void test_wet(void **state)
+{
+    (void)state;
+    struct slm2_err err = {0};
+    struct slm2_buf b = {0};
+    char cmd[1024];
+    static const char *const want[] = {"other_record|||", "ok|Ein Text.\nZwei Zeilen, f\u00fcr alle.|http://example.org/|de", "ok|WARC/1.0\r\nstill text|<urn:2>|xyz", "empty|||", "bad_record|||",
+                                       "ok|behind rubbish||", "too_long|||", "invalid_utf8|||", "bad_record|||", "ok|last but one||", "bad_record|||"};
+    put_record(&b, "warcinfo", "", "software: none");
+    put_record(&b, "conversion", "warc-target-uri: http://example.org/\r\nWARC-Identified-Content-Language: deu,eng\r\n", "Ein Text.\nZwei Zeilen, f\u00fcr alle.\n");
+    put_record(&b, "Conversion", "WARC-Record-ID:  <urn:2> \r\nWARC-Identified-Content-Language: xyz\r\n", "WARC/1.0\r\nstill text\r\n\r\n");
+    put_record(&b, "conversion", "", " \n ");
+    size_t part = b.n;
+    slm2_buf_puts(&b, "rubbish\r\nmore of it\n");
+    put_record(&b, "conversion", "", "behind rubbish");
+    put_record(&b, "conversion", "", "a text of more bytes than the sixty that this reader was told to take");
+    put_record(&b, "conversion", "", "\xff\xfe");
+    slm2_buf_puts(&b, "WARC/1.1\r\nWARC-Type: conversion\r\n\r\nno length\r\n");
+    put_record(&b, "conversion", "", "last but one");
+    slm2_buf_puts(&b, "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 50\r\n\r\ncut off");
+    check_ok(slm2_file_write(in_dir("a.wet"), b.v, b.n, &err), &err);
+    check_wet(in_dir("a.wet"), want, 11);
+    check_ok(slm2_file_write(in_dir("1"), b.v, part, &err), &err);
+    check_ok(slm2_file_write(in_dir("2"), b.v + part, b.n - part, &err), &err);
+    snprintf(cmd, sizeof cmd, "cd '%s' && gzip -c 1 > b.warc.wet.gz && gzip -c 2 >> b.warc.wet.gz", dir);
+    assert_int_equal(system(cmd), 0);
+    check_wet(in_dir("b.warc.wet.gz"), want, 11);
+    slm2_buf_free(&b);
+}
+
+static void test_fields(void **state)
+{
+    (void)state;
+    static const struct slm2_fields f = {"content.body", "id", "meta.language", "meta.license.name"};
+    static const struct { const char *line, *want; } cases[] = {
+        {"{\"content\": {\"body\": \"x\"}, \"meta\": {\"language\": \"de\", \"license\": {\"name\": \"MIT\"}}}", "ok|x|de|MIT"},
+        {"{\"content.body\": \"whole key\", \"content\": {\"body\": \"x\"}}", "ok|whole key||"},
+        {"{\"content\": {\"body\": 3}}", "no_text|||"},
+        {"{\"content\": \"body\"}", "no_text|||"},
+        {"{\"text\": \"x\"}", "no_text|||"},
+        {"{\"content\": {\"body\": \"x\"}, \"meta\": [1], \"id\": 3}", "ok|x||"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct slm2_doc doc;
+        json_t *root;
+        char got[256];
+        slm2_corpus_judge(&(struct slm2_raw){.form = SLM2_CORPUS_JSONL, .line = 1, .bytes = cases[i].line, .n = strlen(cases[i].line)}, &f, &doc, &root);
+        snprintf(got, sizeof got, "%s|%s|%s|%s", slm2_verdict_name(doc.verdict), doc.text ? doc.text : "", doc.lang ? doc.lang : "", doc.license ? doc.license : "");
+        assert_string_equal(got, cases[i].want);
+        json_decref(root);
+    }
 }
 
 /* ---- the mix -------------------------------------------------------------------------------------------------------------- */
@@ -508,7 +591,7 @@ static void test_build(void **state)
     json_t *manifest;
     check_ok(slm2_dir_remove(in_dir("built"), &err), &err);
     check_ok(build("min_bytes: 5\n", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
     check_ok(slm2_dataset_open(&d, in_dir("built"), &err), &err);
     assert_int_equal(d.n, 2);
     assert_int_equal(d.v[0].n_doc[SLM2_SPLIT_TRAIN], 3); /* a line is bad, one came twice */
@@ -555,7 +638,7 @@ static void test_build(void **state)
     check_ok(slm2_file_read(&bin, in_dir("built/two.bin"), 1 << 20, &err), &err);
     bin.v[0] ^= 1;
     check_ok(slm2_file_write(in_dir("built/two.bin"), bin.v, bin.n, &err), &err);
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EFORMAT);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "two.bin"));
     slm2_buf_free(&bin);
 }
@@ -571,7 +654,7 @@ static void test_build_goes_on(void **state)
     /* cut off before the second source was complete: the first is kept (its token file is not even looked into) */
     remove(in_dir("built/manifest.json"));
     remove(in_dir("built/two.json"));
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EIO);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EIO);
     struct slm2_buf bin = {0};
     check_ok(slm2_file_read(&bin, in_dir("built/one.bin"), 1 << 20, &err), &err);
     bin.v[0] ^= 1;
@@ -579,10 +662,10 @@ static void test_build_goes_on(void **state)
     check_ok(build("", &err), &err);
     check_ok(slm2_sha256_file(in_dir("built/manifest.json"), again, &err), &err);
     assert_string_equal(first, again); /* duplicates of the kept source were found too */
-    assert_int_equal(slm2_dataset_verify(in_dir("built"), &err), SLM2_EFORMAT);
+    assert_int_equal(slm2_dataset_verify(in_dir("built"), 0, &err), SLM2_EFORMAT);
     /* another setting: everything is built again */
     check_ok(build("seed: 3\n", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
     slm2_buf_free(&bin);
 }
 
@@ -597,7 +680,70 @@ static void test_build_fails(void **state)
     assert_false(slm2_path_exists(in_dir("built/one.bin")));
     assert_false(slm2_path_exists(in_dir("built/one.bin.tmp")));
     check_ok(build("", &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("built"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
+}
+
+static slm2_status train_on(const char *data, struct slm2_err *err)
+{
+    char data_set[300], run_set[300];
+    struct slm2_train_result r;
+    snprintf(data_set, sizeof data_set, "data=%s", data);
+    snprintf(run_set, sizeof run_set, "run=%s", in_dir("run"));
+    const char *sets[] = {data_set, run_set};
+    return slm2_pretrain("configs/nano.yml", sets, 2, &r, err);
+}
+
+static void put_file(const char *path, const struct slm2_buf *b)
+{
+    struct slm2_err err = {0};
+    check_ok(slm2_file_write(path, b->v, b->n, &err), &err);
+}
+
+/* Training hashes token files once for each state that they are in, and refuses damaged ones by name. */
+static void test_check(void **state)
+{
+    (void)state;
+    struct slm2_err err = {0};
+    struct slm2_buf bin = {0};
+    struct stat before;
+    char built[256], path[256];
+    snprintf(built, sizeof built, "%s", in_dir("built"));
+    snprintf(path, sizeof path, "%s", in_dir("built/one.bin"));
+    check_ok(slm2_dir_remove(built, &err), &err);
+    check_ok(build("", &err), &err);
+    assert_true(slm2_path_exists(in_dir("built/verified.json"))); /* what was just written needs no hashing */
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+    check_ok(slm2_file_read(&bin, path, 1 << 20, &err), &err);
+
+    bin.v[5] ^= 1;
+    put_file(path, &bin);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+    check_ok(slm2_dataset_check(built, "two", &err), &err); /* the others can be used */
+    assert_int_equal(train_on(built, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+
+    bin.v[5] ^= 1; /* repaired: found right, and remembered */
+    put_file(path, &bin);
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+
+    /* bits that fall over behind the file system's back leave the state as it was: only the full check finds them */
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0 && fstat(fd, &before) == 0 && pwrite(fd, "?", 1, 6) == 1);
+    assert_int_equal(futimens(fd, (struct timespec[2]){before.st_atim, before.st_mtim}), 0);
+    close(fd);
+    check_ok(slm2_dataset_check(built, "one", &err), &err);
+    assert_int_equal(slm2_dataset_verify(built, 0, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "one.bin"));
+
+    bin.n--;
+    put_file(path, &bin);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EFORMAT);
+    remove(path);
+    assert_int_equal(slm2_dataset_check(built, "one", &err), SLM2_EIO);
+    assert_int_equal(slm2_dataset_verify(built, 3, &err), SLM2_EIO);
+    assert_non_null(strstr(err.msg, "one.bin"));
+    slm2_buf_free(&bin);
 }
 
 /* Held-out documents are the same whatever the order and number of documents, and none is in both. */
@@ -614,7 +760,7 @@ static void test_build_split_and_dirty(void **state)
     slm2_conf_init(slm2_data_table, &o);
     check_ok(slm2_conf_yaml(slm2_data_table, &o, in_dir("data.yml"), &err), &err);
     check_ok(slm2_data_build(&o, &err), &err);
-    check_ok(slm2_dataset_verify(in_dir("dirty"), &err), &err);
+    check_ok(slm2_dataset_verify(in_dir("dirty"), 0, &err), &err);
     check_ok(slm2_json_read(&manifest, in_dir("dirty/manifest.json"), 1 << 20, &err), &err);
     assert_int_equal(entry_int(manifest, 0, "duplicates"), 6);
     assert_int_equal(entry_int(manifest, 0, "empty_lines"), 4);
@@ -643,6 +789,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_shard_abort, make_dir, remove_dir),
     cmocka_unit_test(test_dirty_lines),
     cmocka_unit_test_setup_teardown(test_text_and_limits, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_wet, make_dir, remove_dir),
+    cmocka_unit_test(test_fields),
     cmocka_unit_test_setup_teardown(test_mix_shares, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_mix_stream, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_mix_resume, make_dir, remove_dir),
@@ -652,6 +800,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_build, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_goes_on, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_fails, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_check, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_build_split_and_dirty, make_dir, remove_dir),
 };
 SLM2_TEST_MAIN(tests)

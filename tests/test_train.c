@@ -333,6 +333,56 @@ static void run_is_recorded(void **state)
     assert_string_equal(again.ckpt_dir, r.ckpt_dir);
 }
 
+struct drawn { double planned, drawn, worst; int n; };
+static void take_source(void *user, int n_col, const char *const *value)
+{
+    struct drawn *t = user;
+    assert_int_equal(n_col, 2);
+    double planned = strtod(value[0], NULL), drawn = strtod(value[1], NULL);
+    t->worst = fmax(t->worst, fabs(drawn / planned - 1));
+    t->planned += planned;
+    t->drawn += drawn;
+    t->n++;
+}
+
+static void check_ledger(const struct slm2_train_result *r, double first_share)
+{
+    struct slm2_err err;
+    struct slm2_ledger *l;
+    struct drawn sum = {0}, first = {0};
+    assert_ok(slm2_ledger_open_read(&l, r->ledger, &err));
+    assert_ok(slm2_ledger_query(l, "SELECT planned, drawn FROM source", NULL, take_source, &sum, &err));
+    assert_ok(slm2_ledger_query(l, "SELECT planned, drawn FROM source WHERE name = 'a'", NULL, take_source, &first, &err));
+    assert_int_equal(sum.n, 2);
+    if (sum.worst > 0.01) fail_msg("a source is %.3f %% off its plan", 100 * sum.worst);
+    assert_true(sum.planned == (double)r->n_tok && sum.drawn == (double)r->n_tok);
+    assert_true(fabs(first.planned / sum.planned - first_share) < 1e-9);
+    assert_ok(slm2_ledger_close(l, &err));
+}
+
+/* The ledger of a run of 6000 rows: each source within 1 % of the plan, which is 15 rows and more, by weights and by epochs. */
+static void ledger_agrees_with_the_plan(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    struct slm2_shard a, b;
+    char epochs[2048];
+    assert_ok(run_with("long", &r, &err, "train.n_ctx=8", "train.micro_batch=150", NULL, NULL));
+    check_ledger(&r, 0.75);
+    assert_true(slm2_path_exists(in_dir("long/index/0-0.order")));
+    assert_ok(slm2_shard_open(&a, in_dir("a"), &err));
+    assert_ok(slm2_shard_open(&b, in_dir("b"), &err));
+    snprintf(epochs, sizeof epochs, "sources=[{name: a, epochs: 2, prefix: %s}, {name: b, epochs: 3, prefix: %s}]", in_dir("a"), in_dir("b"));
+    assert_ok(run_with("epochs", &r, &err, "train.n_ctx=8", "train.micro_batch=150", "train.shuffle_rows=true", epochs));
+    check_ledger(&r, 2.0 * (double)a.n_tok / (2.0 * (double)a.n_tok + 3.0 * (double)b.n_tok));
+    snprintf(epochs, sizeof epochs, "sources=[{name: a, epochs: 2, prefix: %s}, {name: b, weight: 3, prefix: %s}]", in_dir("a"), in_dir("b"));
+    assert_int_equal(run_with("bad", &r, &err, epochs, NULL, NULL, NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "epochs"));
+    slm2_shard_close(&a);
+    slm2_shard_close(&b);
+}
+
 static void wrong_settings_are_named(void **state)
 {
     (void)state;
@@ -395,6 +445,7 @@ int main(void)
         cmocka_unit_test(damaged_checkpoints_are_passed_over),
         cmocka_unit_test(ledger_keeps_and_rewinds),
         cmocka_unit_test(run_is_recorded),
+        cmocka_unit_test(ledger_agrees_with_the_plan),
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(shipped_configs_read),
         cmocka_unit_test(bench_measures),

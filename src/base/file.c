@@ -189,6 +189,8 @@ struct slm2_out {
     size_t size;  /* bytes accepted */
     size_t held;  /* of them not yet written */
     char *path, *tmp;
+    bool hashed;
+    SHA2_CTX hash;
     uint8_t block[1 << 16];
 };
 
@@ -242,6 +244,7 @@ void slm2_out_write(struct slm2_out *o, const void *bytes, size_t n)
 {
     if (n == 0) return;
     o->size += n;
+    if (o->hashed) SHA256Update(&o->hash, bytes, n);
     if (n > sizeof o->block - o->held) flush(o);
     if (n >= sizeof o->block) {
         write_all(o, bytes, n);
@@ -250,6 +253,14 @@ void slm2_out_write(struct slm2_out *o, const void *bytes, size_t n)
     memcpy(o->block + o->held, bytes, n);
     o->held += n;
 }
+
+void slm2_out_hash(struct slm2_out *o)
+{
+    SHA256Init(&o->hash);
+    o->hashed = true;
+}
+
+void slm2_out_sha256(struct slm2_out *o, char hex[65]) { SHA256End(&o->hash, hex); }
 
 size_t slm2_out_size(const struct slm2_out *o) { return o->size; }
 

@@ -20,6 +20,9 @@ slm2_status slm2_dir_sync(const char *path, struct slm2_err *err);   /* fsync of
 struct slm2_out;
 slm2_status slm2_out_open(struct slm2_out **o, const char *path, struct slm2_err *err);
 void slm2_out_write(struct slm2_out *o, const void *bytes, size_t n); /* the first failure is kept until commit */
+/* From now on also hashes what is written; call before the first write. */
+void slm2_out_hash(struct slm2_out *o);
+void slm2_out_sha256(struct slm2_out *o, char hex[65]); /* of all bytes, once, behind the last write */
 size_t slm2_out_size(const struct slm2_out *o);                       /* bytes written so far */
 slm2_status slm2_out_commit(struct slm2_out *o, struct slm2_err *err); /* frees o whatever the result */
 void slm2_out_abort(struct slm2_out *o);                               /* removes path.tmp; NULL allowed */
@@ -31,6 +34,9 @@ slm2_status slm2_lines_open(struct slm2_lines **l, const char *path, struct slm2
 /* *line is NULL at the end; else [*n] bytes, valid until the next call.  Lines over max_line_bytes fail with SLM2_ELIMIT;
  * the rest of such a line is skipped and the next call goes on behind it. A truncated or damaged stream is SLM2_EFORMAT and ends the file. */
 slm2_status slm2_lines_next(struct slm2_lines *l, const char **line, size_t *n, struct slm2_err *err);
+/* Appends the next n bytes of the text, line breaks included, to out (NULL: passes over them); fewer only at its end.  They do not count
+ * as lines. */
+slm2_status slm2_lines_read(struct slm2_lines *l, struct slm2_buf *out, size_t n, struct slm2_err *err);
 uint64_t slm2_lines_number(const struct slm2_lines *l); /* of the last line returned, from 1 */
 double slm2_lines_fraction(const struct slm2_lines *l); /* of the file's bytes consumed, for progress */
 void slm2_lines_limit(struct slm2_lines *l, size_t max_line_bytes); /* default 64 MiB */

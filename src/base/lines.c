@@ -216,6 +216,21 @@ slm2_status slm2_lines_next(struct slm2_lines *l, const char **line, size_t *n, 
     return SLM2_OK;
 }
 
+slm2_status slm2_lines_read(struct slm2_lines *l, struct slm2_buf *out, size_t n, struct slm2_err *err)
+{
+    while (n > 0) {
+        if (l->out_at == l->out_n) {
+            if (!l->ended) SLM2_TRY(fill(l, err));
+            if (l->out_at == l->out_n) return SLM2_OK;
+        }
+        size_t left = l->out_n - l->out_at, piece = left < n ? left : n;
+        if (out) slm2_buf_put(out, l->out + l->out_at, piece);
+        l->out_at += piece;
+        n -= piece;
+    }
+    return out ? slm2_buf_check(out, err) : SLM2_OK;
+}
+
 uint64_t slm2_lines_number(const struct slm2_lines *l) { return l->number; }
 
 double slm2_lines_fraction(const struct slm2_lines *l)

@@ -69,3 +69,22 @@ void slm2_rng_permute(uint64_t seed, uint64_t purpose, uint64_t a, uint32_t *idx
         idx[j] = t;
     }
 }
+
+/* Four rounds on two halves of b bits each permute [0, 4^b), at most four times n; what falls outside goes round again (a cycle of the
+ * larger permutation leads back inside). */
+uint64_t slm2_rng_place(uint64_t seed, uint64_t purpose, uint64_t a, uint64_t i, uint64_t n)
+{
+    unsigned b = 1;
+    while (b < 31 && (n - 1) >> 2 * b) b++;
+    uint64_t mask = (UINT64_C(1) << b) - 1;
+    do {
+        uint64_t left = i >> b, right = i & mask;
+        for (uint64_t round = 0; round < 4; round++) {
+            uint64_t next = left ^ (slm2_rng_u64(seed, purpose, a, round << 32 | right) & mask);
+            left = right;
+            right = next;
+        }
+        i = left << b | right;
+    } while (i >= n);
+    return i;
+}

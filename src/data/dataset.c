@@ -1,4 +1,4 @@
-/* dataset.c - what a built folder holds: its manifest, whether its files are what the manifest says, statistics of token files. */
+/* dataset.c - what a built folder holds: its manifest, statistics of its token files. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "base/log.h"
 #include "data/build.h"
 #include "data/shard.h"
 
@@ -16,7 +15,7 @@ static const char *const splits[SLM2_N_DATA_SPLIT] = {"train", "val"};
 static const char *const tails[SLM2_N_DATA_SPLIT] = {"", ".val"};
 
 /* ---- the manifest --------------------------------------------------------------------------------------------------------- */
-static slm2_status read_manifest(const char *dir, json_t **j, char hex[65], struct slm2_err *err)
+slm2_status slm2_dataset_manifest(const char *dir, json_t **j, char hex[65], struct slm2_err *err)
 {
     char path[MAX_PATH];
     struct slm2_buf text = {0};
@@ -110,7 +109,7 @@ slm2_status slm2_dataset_open(struct slm2_dataset *d, const char *dir, struct sl
 {
     json_t *j;
     *d = (struct slm2_dataset){0};
-    SLM2_TRY(read_manifest(dir, &j, d->manifest_sha256, err));
+    SLM2_TRY(slm2_dataset_manifest(dir, &j, d->manifest_sha256, err));
     slm2_status st = take_all(d, j, dir, err);
     json_decref(j);
     if (st != SLM2_OK) slm2_dataset_free(d);
@@ -129,75 +128,6 @@ void slm2_dataset_free(struct slm2_dataset *d)
     }
     free(d->v);
     *d = (struct slm2_dataset){0};
-}
-
-/* ---- verifying ------------------------------------------------------------------------------------------------------------ */
-static slm2_status verify_files(const char *dir, const json_t *source, struct slm2_err *err)
-{
-    char path[MAX_PATH], hex[65];
-    const json_t *out;
-    size_t i;
-    json_array_foreach(json_object_get(source, "outputs"), i, out) {
-        const char *file, *want;
-        int64_t bytes;
-        struct slm2_map map;
-        SLM2_TRY(slm2_json_get_str(out, "file", dir, &file, err));
-        SLM2_TRY(slm2_json_get_str(out, "sha256", dir, &want, err));
-        SLM2_TRY(slm2_json_get_int(out, "bytes", dir, 0, INT64_MAX, &bytes, err));
-        if (!is_plain_name(file)) return slm2_fail(err, SLM2_EFORMAT, "%s/manifest.json: \"%.100s\" is not the name of a data file", dir, file);
-        SLM2_TRY(slm2_path_join(path, sizeof path, dir, file, err));
-        SLM2_TRY(slm2_map_open(&map, path, err));
-        slm2_sha256_hex(map.p, map.n, hex);
-        size_t n = map.n;
-        slm2_map_close(&map);
-        if ((int64_t)n != bytes) return slm2_fail(err, SLM2_EFORMAT, "%s: %zu bytes, the manifest says %" PRId64 "; build the folder again", path, n, bytes);
-        if (strcmp(hex, want) != 0) return slm2_fail(err, SLM2_EFORMAT, "%s: SHA-256 is %s, the manifest says %.64s; build the folder again", path, hex, want);
-    }
-    return SLM2_OK;
-}
-
-static slm2_status verify_tokens(const struct slm2_dataset *d, const struct slm2_dataset_source *s, int split, int32_t *piece, struct slm2_err *err)
-{
-    struct slm2_shard sh;
-    slm2_status st = SLM2_OK;
-    SLM2_TRY(slm2_shard_open(&sh, s->prefix[split], err));
-    if (sh.n_doc != s->n_doc[split] || sh.n_tok != s->n_tok[split]) {
-        st = slm2_fail(err, SLM2_EFORMAT, "%s.idx: %" PRId64 " documents and %" PRId64 " tokens, the manifest says %" PRId64 " and %" PRId64, s->prefix[split], sh.n_doc, sh.n_tok,
-                       s->n_doc[split], s->n_tok[split]);
-    }
-    for (int64_t at = 0; st == SLM2_OK && at < sh.n_tok; at += PIECE) {
-        int64_t n = sh.n_tok - at < PIECE ? sh.n_tok - at : PIECE;
-        slm2_shard_read(&sh, at, n, piece);
-        for (int64_t i = 0; st == SLM2_OK && i < n; i++) {
-            if (piece[i] < 0 || piece[i] >= d->vocab_size) {
-                st = slm2_fail(err, SLM2_EFORMAT, "%s.bin: token %" PRId64 " has id %" PRId32 ", the vocabulary has %" PRId32, s->prefix[split], at + i, piece[i], d->vocab_size);
-            }
-        }
-    }
-    slm2_shard_close(&sh);
-    return st;
-}
-
-slm2_status slm2_dataset_verify(const char *dir, struct slm2_err *err)
-{
-    struct slm2_dataset d;
-    json_t *j = NULL;
-    int32_t *piece = malloc(PIECE * sizeof *piece);
-    slm2_status st = slm2_dataset_open(&d, dir, err);
-    if (st == SLM2_OK) st = read_manifest(dir, &j, NULL, err);
-    if (st == SLM2_OK && !piece) st = slm2_fail(err, SLM2_ENOMEM, "%s: out of memory", dir);
-    for (int i = 0; st == SLM2_OK && i < d.n; i++) {
-        st = verify_files(dir, json_array_get(json_object_get(j, "sources"), (size_t)i), err);
-        for (int k = 0; st == SLM2_OK && k < SLM2_N_DATA_SPLIT; k++) {
-            if (d.v[i].prefix[k]) st = verify_tokens(&d, &d.v[i], k, piece, err);
-        }
-        slm2_progress("data verify", (i + 1.0) / d.n, "%s", d.v[i].name);
-    }
-    slm2_progress_end();
-    slm2_dataset_free(&d);
-    json_decref(j);
-    free(piece);
-    return st;
 }
 
 /* ---- statistics ----------------------------------------------------------------------------------------------------------- */

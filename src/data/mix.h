@@ -1,11 +1,13 @@
 /* mix.h - the training stream: several token files with weights become rows 0, 1, 2, ... of n_ctx + 1 tokens.
  *
  * Row i is a function of (sources, n_ctx, seed, i) and is found without replaying the rows before it.
- * Which source: x_i = phase(seed) + i / golden ratio, modulo 1, falls into one of the intervals that the weights cut [0, 1) into.
- *   That sequence is of low discrepancy: after any number of rows each source has given its share to within a few rows.
+ * Which source: see share.h.
  * What it gives: the source's documents, shuffled anew in each epoch by (seed, source, epoch), one after the other, are an endless
  *   stream; its r-th row is tokens r * n_ctx .. r * n_ctx + n_ctx of it.  A row shares its last token with the next row's
  *   first: inputs are the first n_ctx tokens, targets the last n_ctx, so every token is a target once an epoch.
+ *   With shuffle_rows the rows of an epoch change places too, so that the parts of a long document do not follow each other.
+ * How it is found: the epoch's order and running lengths are two arrays (order.h), made once an epoch and mapped where there is an
+ *   index_dir; a row is a binary search in them.
  * One thread at a time (the current epoch's order of a source is kept). */
 #ifndef SLM2_DATA_MIX_H
 #define SLM2_DATA_MIX_H
@@ -21,6 +23,8 @@ struct slm2_mix_opts {
     int32_t vocab_size; /* ids at or above are SLM2_EFORMAT when a row is drawn */
     uint64_t seed;
     bool keep_order;    /* no shuffling: validation */
+    bool shuffle_rows;  /* rows of an epoch too, not only its documents */
+    const char *index_dir; /* where orders are kept as files; NULL: in memory.  Not kept. */
 };
 struct slm2_mix;
 /* Names and files are opened here; v is not kept.  A source with weight > 0 must hold a token. */

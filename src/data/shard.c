@@ -170,6 +170,7 @@ slm2_status slm2_shard_out_open(struct slm2_shard_out **out, const char *prefix,
     }
     w->type = type;
     slm2_status st = slm2_out_open(&w->bin, path, err);
+    if (st == SLM2_OK) slm2_out_hash(w->bin);
     if (st != SLM2_OK) {
         slm2_shard_out_abort(w);
         return st;
@@ -241,6 +242,8 @@ static slm2_status write_index(const struct slm2_shard_out *w, struct slm2_err *
     for (size_t i = 0; i <= w->n; i++) put_u64(o, i);
     return slm2_out_commit(o, err);
 }
+
+void slm2_shard_out_sha256(struct slm2_shard_out *w, char hex[65]) { slm2_out_sha256(w->bin, hex); }
 
 slm2_status slm2_shard_out_commit(struct slm2_shard_out *w, struct slm2_err *err)
 {

@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "data/build.h"
 #include "data/mix.h"
+#include "data/verify.h"
 #include "data/pack.h"
 #include "train/ledger.h"
 
@@ -57,11 +58,38 @@ static slm2_status add_source(struct run *r, const char *name, double weight, co
     if (!*prefix && !s) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" is neither in the data folder \"%s\" nor has a prefix of its own", r->what, name, r->o->data);
     if (!*prefix) prefix = s->prefix[SLM2_SPLIT_TRAIN];
     if (!*valid && s) valid = s->prefix[SLM2_SPLIT_VAL];
-    if (weight < 0 && !s) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" needs a weight", r->what, name);
+    if (weight < 0 && !s) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" needs a weight, or epochs", r->what, name);
     if (weight < 0) weight = s->weight;
     if (!prefix) return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\" of %s holds no training documents", r->what, name, r->o->data);
     r->train[r->n_source++] = (struct slm2_mix_source){.name = name, .prefix = prefix, .weight = weight};
     if (valid && *valid) r->valid[r->n_valid++] = (struct slm2_mix_source){.name = name, .prefix = valid, .weight = 1};
+    return SLM2_OK;
+}
+
+/* Sources by epochs weigh what they would give: all of them, or none. */
+static slm2_status weigh_by_epochs(struct run *r, const struct slm2_pretrain_source *list, int n, struct slm2_err *err)
+{
+    int by_epochs = 0;
+    for (int i = 0; i < n; i++) by_epochs += list[i].epochs > 0;
+    if (by_epochs == 0) return SLM2_OK;
+    for (int i = 0; i < n; i++) {
+        struct slm2_shard shard;
+        if (list[i].epochs == 0 || list[i].weight >= 0)
+            return slm2_fail(err, SLM2_EUSAGE, "%s: source \"%s\": give each source epochs and no weight, or none of them epochs", r->what, list[i].name);
+        SLM2_TRY(slm2_shard_open(&shard, r->train[i].prefix, err));
+        r->train[i].weight = list[i].epochs * (double)shard.n_tok;
+        slm2_shard_close(&shard);
+    }
+    return SLM2_OK;
+}
+
+/* Token files of the data folder are hashed, unless they are known to be sound in their present state; of others the index is checked. */
+static slm2_status check_files(struct run *r, struct slm2_err *err)
+{
+    for (int i = 0; i < r->n_source; i++) {
+        const struct slm2_dataset_source *s = find_source(r, r->train[i].name);
+        if (s && s->prefix[SLM2_SPLIT_TRAIN] == r->train[i].prefix) SLM2_TRY(slm2_dataset_check(r->o->data, s->name, err));
+    }
     return SLM2_OK;
 }
 
@@ -80,12 +108,18 @@ static slm2_status open_data(struct run *r, struct slm2_err *err)
     r->valid = calloc((size_t)n, sizeof *r->valid);
     if (!r->train || !r->valid) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d sources", n);
     for (int i = 0; i < n; i++) {
-        if (o->sources.n) SLM2_TRY(add_source(r, list[i].name, list[i].weight, list[i].prefix, list[i].valid, err));
+        if (o->sources.n) SLM2_TRY(add_source(r, list[i].name, list[i].epochs > 0 && list[i].weight < 0 ? 0 : list[i].weight, list[i].prefix, list[i].valid, err));
         else if (r->set.v[i].prefix[SLM2_SPLIT_TRAIN]) SLM2_TRY(add_source(r, r->set.v[i].name, -1, "", "", err));
     }
-    struct slm2_mix_opts m = {.n_ctx = r->n_ctx, .vocab_size = r->cfg.vocab_size, .seed = (uint64_t)o->seed};
+    char index_dir[SLM2_PATH_MAX];
+    SLM2_TRY(weigh_by_epochs(r, list, o->sources.n, err));
+    SLM2_TRY(check_files(r, err));
+    SLM2_TRY(slm2_path_join(index_dir, sizeof index_dir, o->run, "index", err));
+    struct slm2_mix_opts m = {.n_ctx = r->n_ctx, .vocab_size = r->cfg.vocab_size, .seed = (uint64_t)o->seed, .shuffle_rows = o->shuffle_rows, .index_dir = index_dir};
     SLM2_TRY(slm2_mix_open(&r->train_mix, r->train, r->n_source, &m, err));
     m.keep_order = true;
+    m.shuffle_rows = false;
+    m.index_dir = NULL;
     if (r->n_valid && o->valid_every) SLM2_TRY(slm2_mix_open(&r->valid_mix, r->valid, r->n_valid, &m, err));
     if (!r->n_valid && o->valid_every) slm2_log(SLM2_WARN, "%s: no source has held-out documents; there will be no validation loss", r->what);
     return SLM2_OK;
@@ -120,6 +154,7 @@ static json_t *sources_json(const struct run *r)
 {
     json_t *j = json_array();
     for (int i = 0; j && i < r->n_source; i++) json_array_append_new(j, json_pack("{s:s, s:f}", "name", r->train[i].name, "weight", r->train[i].weight));
+    if (j && r->o->shuffle_rows) json_array_append_new(j, json_string("shuffle_rows"));
     return j;
 }
 
@@ -142,7 +177,7 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
     now = sources_json(r);
     if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
-        slm2_log(SLM2_WARN, "%s: sources or weights are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
+        slm2_log(SLM2_WARN, "%s: sources, weights or shuffle_rows are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
     json_decref(now);
     json_decref(state);
     r->saved_step = r->t->n_update;

@@ -13,6 +13,7 @@
 struct slm2_pretrain_source {
     char *name;
     double weight;          /* -1: what the data folder says */
+    double epochs;          /* 0: by weight; else the weight is epochs * tokens */
     char *prefix, *valid;   /* token files without .bin/.idx; "": those of the data folder */
 };
 enum slm2_resume { SLM2_RESUME_AUTO, SLM2_RESUME_FRESH, SLM2_RESUME_REQUIRE };
@@ -23,7 +24,7 @@ struct slm2_pretrain_opts {
     int resume, precision, loss;   /* enum slm2_resume, slm2_precision, slm2_pack_loss */
     int n_ctx, micro_batch, accumulation, threads;
     int64_t steps, seed;
-    bool recompute;
+    bool recompute, shuffle_rows;
     struct slm2_schedule schedule;
     float beta1, beta2, eps, weight_decay, max_grad_norm;
     int64_t valid_every, valid_rows, ckpt_every, log_every;

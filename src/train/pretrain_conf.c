@@ -9,6 +9,7 @@ static const char *const resumes[] = {"auto", "fresh", "require", NULL}, *const 
 static const struct slm2_opt source_table[] = {
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, name), .def = "!", .help = "source in the data folder, or a name of your own"},
     {.name = "weight", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct slm2_pretrain_source, weight), .lo = -1, .hi = 1e18, .def = "-1", .help = "share of the tokens, relative; -1: the data folder's"},
+    {.name = "epochs", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct slm2_pretrain_source, epochs), .lo = 0, .hi = 1e6, .def = "0", .help = "instead of a weight, for all sources or none: passes over the source, relative to the others'"},
     {.name = "prefix", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, prefix), .help = "token files without .bin/.idx, instead of the data folder's"},
     {.name = "valid", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, valid), .help = "held-out token files without .bin/.idx"},
     {.name = NULL},
@@ -32,6 +33,7 @@ const struct slm2_opt slm2_pretrain_table[] = {
     {.name = "train.precision", .type = SLM2_OPT_ENUM, .offset = AT(precision), .def = "fp32", .choices = precisions, .help = "fp32, or bf16: bf16 weights and activations, fp32 master weights and sums"},
     {.name = "train.recompute", .type = SLM2_OPT_BOOL, .offset = AT(recompute), .def = "false", .help = "keep layer inputs only: less memory, a third more work, the same bits"},
     {.name = "train.loss", .type = SLM2_OPT_ENUM, .offset = AT(loss), .def = "all", .choices = losses, .help = "all: every position; masked: not those whose input ends a document"},
+    {.name = "train.shuffle_rows", .type = SLM2_OPT_BOOL, .offset = AT(shuffle_rows), .def = "false", .help = "shuffle the rows of an epoch too, not only its documents: parts of a long document do not follow each other"},
     {.name = "optim.beta1", .type = SLM2_OPT_FLOAT, .offset = AT(beta1), .lo = 0, .hi = 0.999999, .def = "0.9", .help = "AdamW: decay of the mean gradient"},
     {.name = "optim.beta2", .type = SLM2_OPT_FLOAT, .offset = AT(beta2), .lo = 0, .hi = 0.999999, .def = "0.95", .help = "AdamW: decay of the mean square"},
     {.name = "optim.eps", .type = SLM2_OPT_FLOAT, .offset = AT(eps), .lo = 1e-20, .hi = 1, .def = "1e-8", .help = "AdamW: added to the root"},
