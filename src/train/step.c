@@ -92,7 +92,7 @@ static double weighted_nll(const struct slm2_trainer *t, const struct slm2_batch
 void slm2_trainer_accumulate(struct slm2_trainer *t, const struct slm2_batch *b)
 {
     slm2_model_forward(t->model, t->acts, b, NULL, NULL);
-    slm2_model_backward(t->model, t->acts, b, t->lp);
+    slm2_model_backward(t->model, t->acts, b, t->lp, NULL);
     t->loss += weighted_nll(t, b);
 }
 
@@ -104,7 +104,7 @@ void slm2_trainer_forward(struct slm2_trainer *t, const struct slm2_batch *b)
 
 void slm2_trainer_backward(struct slm2_trainer *t, const struct slm2_batch *b)
 {
-    slm2_model_backward(t->model, t->acts, b, t->lp);
+    slm2_model_backward(t->model, t->acts, b, t->lp, NULL);
     t->loss += weighted_nll(t, b);
 }
 
@@ -113,7 +113,7 @@ slm2_status slm2_trainer_update(struct slm2_trainer *t, double lr, struct slm2_s
     const struct slm2_ops *ops = t->ctx.ops;
     const struct slm2_optim *o = &t->optim;
     const struct slm2_params *ps = &t->model->params;
-    double norm = sqrt(ops->sum_sq(&t->ctx, slm2_model_grad(t->model), ps->flat_elems));
+    double norm = sqrt(slm2_sum_sq(&t->ctx, slm2_model_grad(t->model), ps->flat_elems));
     double clip = o->max_grad_norm > 0 ? fmin(1.0, (double)o->max_grad_norm / (norm + 1e-6)) : 1.0;
     *stats = (struct slm2_step_stats){.loss = t->loss, .grad_norm = norm, .clip = clip, .lr = lr};
     if (!isfinite(norm) || !isfinite(t->loss))
