@@ -278,7 +278,7 @@ static slm2_status load_flat(const struct slm2_trainer *t, const char *dir, cons
 
 static slm2_status save_model(const struct slm2_trainer *t, const char *dir, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
 {
-    SLM2_TRY(slm2_model_save_hf(t->model, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
+    SLM2_TRY(slm2_model_save_hf(t->model, NULL, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
     return tok ? slm2_tok_write_hf(tok, dir, chat_template, t->model->cfg.n_ctx, err) : SLM2_OK;
 }
 
