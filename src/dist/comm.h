@@ -25,13 +25,14 @@ struct slm2_comm_ops {
     slm2_status (*start_share)(struct slm2_comm *c, int slot, void *buf, const struct slm2_piece *p, struct slm2_err *err);
     slm2_status (*poll)(struct slm2_comm *c, struct slm2_err *err); /* lets what is under way go on; called now and then while computing */
     slm2_status (*wait)(struct slm2_comm *c, int slot, struct slm2_err *err); /* fine when nothing is under way there */
-    void (*close)(struct slm2_comm *c, bool in_step);
+    void (*close)(struct slm2_comm *c);
 };
 struct slm2_comm {
     const struct slm2_comm_ops *ops;
     int rank, n_rank;
     int n_share;      /* ranks that may run on the same cores as this one, itself included: who divides them */
     double timeout_s; /* longest wait for the other ranks; 0: for ever */
+    bool broken;      /* a call has failed: the ranks are out of step */
     void *impl;
 };
 
@@ -44,8 +45,8 @@ struct slm2_comm_opts {
 };
 /* All ranks of the launcher's job; SLM2_EUSAGE in a build without MPI.  Once a process. */
 slm2_status slm2_comm_mpi(struct slm2_comm *c, const struct slm2_comm_opts *o, struct slm2_err *err);
-/* in_step: every rank comes here, with its result agreed on.  false: this one failed alone, and all others are ended. */
-void slm2_comm_close(struct slm2_comm *c, bool in_step);
+/* Every rank comes here, with its result agreed on; when broken, this one ends all others. */
+void slm2_comm_close(struct slm2_comm *c);
 
 /* The result of a step that each rank did for itself, made the result of all: the first failed rank's, whose message gets its number. */
 slm2_status slm2_comm_agree(struct slm2_comm *c, slm2_status st, struct slm2_err *err);

@@ -40,8 +40,9 @@ struct mpi {
     int rank, n_rank;
 };
 
-static slm2_status fail_mpi(int code, const char *what, struct slm2_err *err)
+static slm2_status fail_mpi(struct slm2_comm *c, int code, const char *what, struct slm2_err *err)
 {
+    c->broken = true;
     char text[MPI_MAX_ERROR_STRING] = "";
     int n = 0;
     MPI_Error_string(code, text, &n);
@@ -55,16 +56,18 @@ static slm2_status finish(struct slm2_comm *c, MPI_Request *q, const char *what,
     double start = 0;
     for (int turn = 0;; turn++) {
         int done = 0, code = MPI_Test(q, &done, MPI_STATUS_IGNORE);
-        if (code != MPI_SUCCESS) return fail_mpi(code, what, err);
+        if (code != MPI_SUCCESS) return fail_mpi(c, code, what, err);
         if (done) return SLM2_OK;
         if (turn < SPINS) {
             sched_yield();
             continue;
         }
         if (turn == SPINS) start = slm2_now_s();
-        else if (c->timeout_s > 0 && slm2_now_s() - start > c->timeout_s)
+        else if (c->timeout_s > 0 && slm2_now_s() - start > c->timeout_s) {
+            c->broken = true;
             return slm2_fail(err, SLM2_EIO, "rank %d waited %.0f s for the other ranks; one of them hangs or its host is cut off; checkpoints are whole, the same command goes on from the newest",
                              c->rank, c->timeout_s);
+        }
         pause_ns(POLL_NS);
     }
 }
@@ -73,7 +76,7 @@ static slm2_status mpi_all_gather(struct slm2_comm *c, void *all, const void *mi
 {
     MPI_Request q;
     int code = bytes <= MAX_BYTES ? MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD, &q) : MPI_ERR_COUNT;
-    if (code != MPI_SUCCESS) return fail_mpi(code, "all-gather", err);
+    if (code != MPI_SUCCESS) return fail_mpi(c, code, "all-gather", err);
     return finish(c, &q, "all-gather", err);
 }
 
@@ -81,7 +84,7 @@ static slm2_status mpi_send(struct slm2_comm *c, int to, const void *p, size_t b
 {
     MPI_Request q;
     int code = bytes <= MAX_BYTES ? MPI_Isend(p, (int)bytes, MPI_BYTE, to, 0, MPI_COMM_WORLD, &q) : MPI_ERR_COUNT;
-    if (code != MPI_SUCCESS) return fail_mpi(code, "sending", err);
+    if (code != MPI_SUCCESS) return fail_mpi(c, code, "sending", err);
     return finish(c, &q, "sending", err);
 }
 
@@ -89,7 +92,7 @@ static slm2_status mpi_recv(struct slm2_comm *c, int from, void *p, size_t bytes
 {
     MPI_Request q;
     int code = bytes <= MAX_BYTES ? MPI_Irecv(p, (int)bytes, MPI_BYTE, from, 0, MPI_COMM_WORLD, &q) : MPI_ERR_COUNT;
-    if (code != MPI_SUCCESS) return fail_mpi(code, "receiving", err);
+    if (code != MPI_SUCCESS) return fail_mpi(c, code, "receiving", err);
     return finish(c, &q, "receiving", err);
 }
 
@@ -118,7 +121,7 @@ static slm2_status mpi_exchange(struct slm2_comm *c, int slot, const void *send,
     as_counts(v, v + n, out, n, c->rank, from);
     as_counts(v + 2 * n, v + 3 * n, in, n, c->rank, to);
     int code = MPI_Ialltoallv((const char *)send + from, v, v + n, MPI_BYTE, (char *)recv + to, v + 2 * n, v + 3 * n, MPI_BYTE, MPI_COMM_WORLD, &m->request[slot]);
-    return code == MPI_SUCCESS ? SLM2_OK : fail_mpi(code, "exchange of gradients", err);
+    return code == MPI_SUCCESS ? SLM2_OK : fail_mpi(c, code, "exchange of gradients", err);
 }
 
 static slm2_status mpi_share(struct slm2_comm *c, int slot, void *buf, const struct slm2_piece *p, struct slm2_err *err)
@@ -128,7 +131,7 @@ static slm2_status mpi_share(struct slm2_comm *c, int slot, void *buf, const str
     size_t from = lowest(p, n);
     as_counts(v, v + n, p, n, -1, from);
     int code = MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_BYTE, (char *)buf + from, v, v + n, MPI_BYTE, MPI_COMM_WORLD, &m->request[slot]);
-    return code == MPI_SUCCESS ? SLM2_OK : fail_mpi(code, "all-gather of parameters", err);
+    return code == MPI_SUCCESS ? SLM2_OK : fail_mpi(c, code, "all-gather of parameters", err);
 }
 
 static slm2_status mpi_poll(struct slm2_comm *c, struct slm2_err *err)
@@ -137,7 +140,7 @@ static slm2_status mpi_poll(struct slm2_comm *c, struct slm2_err *err)
     for (int i = 0; i < SLM2_COMM_SLOTS; i++) {
         if (m->request[i] == MPI_REQUEST_NULL) continue;
         int done = 0, code = MPI_Test(&m->request[i], &done, MPI_STATUS_IGNORE); /* a done request becomes MPI_REQUEST_NULL */
-        if (code != MPI_SUCCESS) return fail_mpi(code, "exchange", err);
+        if (code != MPI_SUCCESS) return fail_mpi(c, code, "exchange", err);
     }
     return SLM2_OK;
 }
@@ -194,10 +197,10 @@ static void release(struct mpi *m)
     free(m);
 }
 
-static void mpi_close(struct slm2_comm *c, bool in_step)
+static void mpi_close(struct slm2_comm *c)
 {
     struct mpi *m = c->impl;
-    if (!in_step) MPI_Abort(MPI_COMM_WORLD, 1); /* does not return */
+    if (c->broken) MPI_Abort(MPI_COMM_WORLD, 1); /* does not return */
     atomic_store(&m->quit, true);
     if (m->watching) pthread_join(m->watcher, NULL);
     MPI_Barrier(MPI_COMM_WORLD); /* nobody ends while another still watches */

@@ -69,11 +69,7 @@ static slm2_status self_wait(struct slm2_comm *c, int slot, struct slm2_err *err
     return self_poll(c, err);
 }
 
-static void self_close(struct slm2_comm *c, bool in_step)
-{
-    (void)c;
-    (void)in_step;
-}
+static void self_close(struct slm2_comm *c) { (void)c; }
 
 void slm2_comm_self(struct slm2_comm *c)
 {
@@ -92,9 +88,9 @@ void slm2_comm_self(struct slm2_comm *c)
 }
 
 /* ---- what all share --------------------------------------------------------------------------------------------------- */
-void slm2_comm_close(struct slm2_comm *c, bool in_step)
+void slm2_comm_close(struct slm2_comm *c)
 {
-    if (c->ops) c->ops->close(c, in_step);
+    if (c->ops) c->ops->close(c);
     *c = (struct slm2_comm){0};
 }
 

@@ -190,7 +190,8 @@ static slm2_status list_steps(struct names *out, const char *run_dir, struct slm
     return st;
 }
 
-slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err)
+/* The newest complete one among the multiples of every from `least` on. */
+static slm2_status find_newest(const char *run_dir, int64_t every, int64_t least, char *path, struct slm2_err *err)
 {
     struct names steps = {0};
     struct slm2_err why;
@@ -198,6 +199,7 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
     if (!slm2_path_is_dir(run_dir)) return SLM2_OK;
     slm2_status st = list_steps(&steps, run_dir, err);
     for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
+        if (step_of(steps.v[i]) < least || step_of(steps.v[i]) % every) continue;
         st = join(path, run_dir, steps.v[i], err);
         if (st != SLM2_OK) break;
         if (slm2_ckpt_verify(path, true, &why) == SLM2_OK) break;
@@ -209,6 +211,11 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
     return st;
 }
 
+slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err) { return find_newest(run_dir, 1, 0, path, err); }
+
+/* not step 0: that one is written by a stop before the first step only */
+slm2_status slm2_ckpt_find_regular(const char *run_dir, int64_t every, char *path, struct slm2_err *err) { return find_newest(run_dir, every, 1, path, err); }
+
 slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err)
 {
     struct names steps = {0};
@@ -219,8 +226,8 @@ slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *e
     return st;
 }
 
-/* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones. */
-static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
+/* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones but the pinned step. */
+static slm2_status tidy(const char *run_dir, int keep, int64_t pin, struct slm2_err *err)
 {
     struct names all = {0}, steps = {0};
     char path[SLM2_PATH_MAX];
@@ -235,7 +242,7 @@ static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
     int n_complete = 0; /* a damaged one counts for nothing: it must not push out a good one */
     for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
         st = join(path, run_dir, steps.v[i], err);
-        if (st == SLM2_OK && n_complete >= keep) st = slm2_dir_remove(path, err);
+        if (st == SLM2_OK && n_complete >= keep && step_of(steps.v[i]) != pin) st = slm2_dir_remove(path, err);
         else if (st == SLM2_OK && slm2_ckpt_verify(path, false, NULL) == SLM2_OK) n_complete++;
     }
     names_free(&all);
@@ -311,7 +318,7 @@ static slm2_status prepare(struct place *p, const char *run_dir, int64_t step, s
     snprintf(name, sizeof name, STEP_FORM ".tmp", step);
     SLM2_TRY(join(p->tmp, run_dir, name, err));
     SLM2_TRY(join(p->opt, p->tmp, optimizer_dir, err));
-    SLM2_TRY(tidy(run_dir, 0, err));
+    SLM2_TRY(tidy(run_dir, 0, -1, err));
     return slm2_dir_make(p->opt, err);
 }
 
@@ -324,16 +331,16 @@ static slm2_status save_state_of(const struct slm2_trainer *t, const struct plac
     return save_flat(t, p->opt, names[which], flat, err);
 }
 
-static slm2_status complete(const struct slm2_trainer *t, const struct place *p, const char *run_dir, const json_t *state, int keep, struct slm2_err *err)
+static slm2_status complete(const struct slm2_trainer *t, const struct place *p, const char *run_dir, const json_t *state, int keep, int64_t pin, struct slm2_err *err)
 {
     SLM2_TRY(save_state(t, p->tmp, state, err));
     SLM2_TRY(seal(p->tmp, err));
     SLM2_TRY(slm2_dir_remove(p->path, err)); /* a damaged one of the same step */
     SLM2_TRY(rename_dir(p->tmp, p->path, run_dir, err));
-    return tidy(run_dir, keep, err);
+    return tidy(run_dir, keep, pin, err);
 }
 
-slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *out, struct slm2_err *err)
+slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, int64_t pin, char *out, struct slm2_err *err)
 {
     static const enum slm2_state states[] = {SLM2_STATE_MASTER, SLM2_STATE_EXP_AVG, SLM2_STATE_EXP_AVG_SQ};
     bool writes = t->zero.comm->rank == 0;
@@ -344,7 +351,7 @@ slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const st
         SLM2_TRY(slm2_trainer_whole(t, states[i], &flat, st == SLM2_OK ? err : NULL));
         if (flat && st == SLM2_OK) st = save_state_of(t, &p, states[i], flat, tok, err);
     }
-    if (writes && st == SLM2_OK) st = complete(t, &p, run_dir, state, keep, err);
+    if (writes && st == SLM2_OK) st = complete(t, &p, run_dir, state, keep, pin, err);
     if (writes && out) snprintf(out, SLM2_PATH_MAX, "%s", p.path);
     return slm2_comm_agree(t->zero.comm, st, err);
 }

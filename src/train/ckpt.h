@@ -15,14 +15,16 @@
 enum { SLM2_PATH_MAX = 4096 };
 
 /* Saves the trainer at step t->n_update; all ranks of the trainer call, rank 0 writes, whole tensors whatever the number of ranks.  tok NULL: no tokenizer files.  state: object with what the stage wants back; "step" and
- * "seed" are added; borrowed.  Then removes all but the `keep` newest checkpoints (0: keep all).  path [SLM2_PATH_MAX], may be NULL,
+ * "seed" are added; borrowed.  Then removes all but the `keep` newest checkpoints (0: keep all) and that of step `pin` (-1: none).  path [SLM2_PATH_MAX], may be NULL,
  * receives the folder on rank 0. */
-slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *path, struct slm2_err *err);
+slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, int64_t pin, char *path, struct slm2_err *err);
 
 /* path [SLM2_PATH_MAX] receives the newest complete checkpoint, "" when there is none.  Hashes are verified. */
 slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err);
 /* The same without looking inside: complete or damaged, the highest step. */
 slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err);
+/* The newest complete one whose step is a multiple of `every`, "" when there is none. */
+slm2_status slm2_ckpt_find_regular(const char *run_dir, int64_t every, char *path, struct slm2_err *err);
 /* Sizes of all files of the manifest, with hashes their bytes too. */
 slm2_status slm2_ckpt_verify(const char *ckpt_dir, bool hashes, struct slm2_err *err);
 /* state.json of a checkpoint; the caller's to json_decref. */
