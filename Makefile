@@ -80,7 +80,7 @@ ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 always:
 
-.PHONY: always help all lib tests deps demo test asan check-all check-neon layers bench fuzz fuzz-bins clean install
+.PHONY: always help all lib tests deps demo test test-mpi asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -171,6 +171,11 @@ test: ## every test that a commit needs
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan asan
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(ASAN_TESTS)"
 
+test-mpi: ## several ranks: 1, 2, 4 and more give the same bits, resume with other numbers, survive the death of a rank
+	@CC='$(CC)' tools/deps.sh build test
+	@$(SUBMAKE) all $(BUILD)/tests/equal_mpi
+	$(BUILD)/tests/equal_mpi full
+
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
@@ -179,6 +184,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
+	$(BUILD)/tests/equal_mpi full
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
