@@ -19,10 +19,10 @@ static bool full;
 /* The command of a run in test_dir/name: n 0 is one process without mpirun. */
 static void command(char *cmd, size_t cap, const char *name, int n, const char *sets)
 {
-    char mpi[160] = "";
+    char mpi[256] = "";
     const char *root = getuid() == 0 ? " --allow-run-as-root" : "";
-    if (n) snprintf(mpi, sizeof mpi, "mpirun%s --oversubscribe -np %d", root, n);
-    int k = snprintf(cmd, cap, "mkdir -p '%s/%s' && cd '%s/%s' && exec %s '%s' pretrain ../run.yml --run out --set threads=0 --set dist.bucket_elems=8192 %s >out.log 2>err.log", test_dir, name,
+    if (n) snprintf(mpi, sizeof mpi, "env ASAN_OPTIONS=detect_leaks=0 mpirun%s --oversubscribe -np %d", root, n); /* MPI keeps some memory to its end */
+    int k = snprintf(cmd, cap, "mkdir -p '%s/%s' && cd '%s/%s' && exec %s '%s' pretrain ../run.yml --run out --set threads=1 --set dist.bucket_elems=8192 %s >out.log 2>err.log", test_dir, name,
                      test_dir, name, mpi, program, sets);
     assert_true(k > 0 && (size_t)k < cap);
 }
@@ -210,7 +210,7 @@ static void assert_checkpoints_whole(const char *name)
     closedir(d);
 }
 
-static const char long_run[] = "--set train.accumulation=4 --set train.steps=600 --set schedule.cooldown_start=-1 --set ckpt.every=100";
+static const char long_run[] = "--set train.accumulation=4 --set train.steps=400 --set schedule.cooldown_start=-1 --set ckpt.every=50";
 
 /* SIGKILL of one rank in the middle of the steps. */
 static void a_dead_rank_ends_the_run_by_name(void **state)
@@ -222,7 +222,7 @@ static void a_dead_rank_ends_the_run_by_name(void **state)
     must_run("undisturbed", 0, long_run);
     for (int i = 0; i < (full ? 6 : 2); i++) {
         int n = i % 2 ? 3 : 2, rank = i % 2 ? 0 : 1;
-        double took = disturb("killed", n, long_run, rank, SIGKILL, 100 * (i + 1));
+        double took = disturb("killed", n, long_run, rank, SIGKILL, 50 * (i + 1));
         if (took > 10) fail_msg("the run took %.1f s to end", took);
         errors_of("killed", &text);
         snprintf(wanted, sizeof wanted, "slm2: error: rank %d (process", rank);
@@ -232,7 +232,7 @@ static void a_dead_rank_ends_the_run_by_name(void **state)
         print_message("killed rank %d of %d: ended after %.2f s\n", rank, n, took);
     }
     must_run("killed", 2, long_run);
-    assert_same_files("undisturbed", "killed", 600, false);
+    assert_same_files("undisturbed", "killed", 400, false);
     slm2_buf_free(&text);
 }
 
@@ -244,7 +244,7 @@ static void a_hanging_rank_ends_the_run_in_time(void **state)
     struct slm2_buf text = {0};
     char sets[512];
     snprintf(sets, sizeof sets, "%s --set dist.timeout_s=1", long_run);
-    double took = disturb("hanging", 2, sets, 1, SIGSTOP, 100);
+    double took = disturb("hanging", 2, sets, 1, SIGSTOP, 50);
     if (took > 15) fail_msg("the run took %.1f s to end", took);
     errors_of("hanging", &text);
     assert_non_null(strstr(text.v, "rank 0 waited 1 s for the other ranks"));
@@ -258,7 +258,7 @@ static void one_rank_asked_stops_all(void **state)
     (void)state;
     if (*skip_why) skip();
     struct slm2_buf text = {0};
-    disturb("asked", 2, long_run, 1, SIGUSR2, 100);
+    disturb("asked", 2, long_run, 1, SIGUSR2, 50);
     errors_of("asked", &text);
     assert_non_null(strstr(text.v, "is saved, the same command goes on"));
     assert_checkpoints_whole("asked");

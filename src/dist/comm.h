@@ -34,6 +34,7 @@ struct slm2_comm {
     double timeout_s; /* longest wait for the other ranks; 0: for ever */
     bool broken;      /* a call has failed: the ranks are out of step */
     void *impl;
+    struct slm2_verdict *verdicts; /* [n_rank] of slm2_comm_agree */
 };
 
 /* A process that runs alone. */

@@ -91,31 +91,30 @@ void slm2_comm_self(struct slm2_comm *c)
 void slm2_comm_close(struct slm2_comm *c)
 {
     if (c->ops) c->ops->close(c);
+    free(c->verdicts);
     *c = (struct slm2_comm){0};
 }
 
-struct verdict { int status; char msg[500]; };
+struct slm2_verdict { int status; char msg[500]; };
 
 slm2_status slm2_comm_agree(struct slm2_comm *c, slm2_status st, struct slm2_err *err)
 {
     if (c->n_rank == 1) return st;
-    struct verdict mine = {.status = (int)st}, *all = calloc((size_t)c->n_rank, sizeof *all);
-    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory to compare the results of %d ranks", c->n_rank);
-    if (st != SLM2_OK) snprintf(mine.msg, sizeof mine.msg, "%.*s", (int)sizeof mine.msg - 1, err ? err->msg : "failed");
-    slm2_status talked = c->ops->all_gather(c, all, &mine, sizeof mine, err);
-    if (talked != SLM2_OK) {
-        free(all);
-        return talked;
+    struct slm2_verdict mine = {.status = (int)st}, *all = c->verdicts;
+    if (!all) all = c->verdicts = calloc((size_t)c->n_rank, sizeof *all); /* once: steps allocate nothing */
+    if (!all) {
+        c->broken = true; /* the others wait for this rank's word */
+        return slm2_fail(err, SLM2_ENOMEM, "no memory to compare the results of %d ranks", c->n_rank);
     }
+    if (st != SLM2_OK) snprintf(mine.msg, sizeof mine.msg, "%.*s", (int)sizeof mine.msg - 1, err ? err->msg : "failed");
+    SLM2_TRY(c->ops->all_gather(c, all, &mine, sizeof mine, err));
     for (int r = 0; r < c->n_rank; r++) {
         if (all[r].status == SLM2_OK) continue;
         st = (slm2_status)all[r].status;
-        if (r == c->rank && r == 0) break; /* its own whole message stands */
         all[r].msg[sizeof all[r].msg - 1] = 0;
-        if (r == 0) slm2_fail(err, st, "%s", all[r].msg);
-        else slm2_fail(err, st, "rank %d: %s", r, all[r].msg);
+        if (r > 0) slm2_fail(err, st, "rank %d: %s", r, all[r].msg);
+        else if (c->rank > 0) slm2_fail(err, st, "%s", all[r].msg); /* rank 0 has its own whole message */
         break;
     }
-    free(all);
     return st;
 }

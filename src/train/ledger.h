@@ -4,7 +4,7 @@
  *          data_file(path, source, sha256, bytes, tokens, documents, language, licence)
  *          source(name, weight, planned, drawn)   tokens
  *          metric(step, name, value)              tokens loss lr grad_norm clip tokens_s; valid_loss, valid_loss.NAME, ...
- *          event(time, step, kind, text)          start resume branch stop signal cooldown checkpoint skip rollback warning finish
+ *          event(time, step, kind, text)          start resume branch stop signal cooldown checkpoint skip spike rollback warning finish
  *          figure(key, value, text)               summary of a stage: a number, or a text
  *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read
  * Put functions remember the first failure; commit and close report it.  Rows are durable after commit.

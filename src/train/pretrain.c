@@ -199,8 +199,8 @@ static slm2_status open_trainer(struct run *r, const char *ckpt, struct slm2_err
         if (2 * n > r->n_sums) r->n_sums = 2 * n;
     }
     r->sums = calloc((size_t)(r->comm->n_rank + 1) * (size_t)(r->n_sums + 1), sizeof *r->sums);
-    r->all_sums = r->sums + r->n_sums;
     if (!r->ids || !r->sums) return slm2_fail(err, SLM2_ENOMEM, "no memory for the rows of a step");
+    r->all_sums = r->sums + r->n_sums;
     r->res->bytes = slm2_trainer_bytes(r->t);
     return SLM2_OK;
 }
