@@ -29,6 +29,17 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $$(PACKAGES)))$(PKG_CFLAG
 PKG_LIBS   = $(eval PKG_LIBS := $$(call pkg,--libs $$(PACKAGES)))$(PKG_LIBS)
 TEST_LIBS  = $(eval TEST_LIBS := $$(call pkg,--libs cmocka))$(TEST_LIBS)
 
+# many machines: MPI where its compiler wrapper is found; MPI=0 builds without, MPI=1 insists
+MPI        = auto
+MPICC      = mpicc
+comma     := ,
+MPI_SHOW  := $(if $(filter-out 0,$(MPI)),$(shell $(MPICC) -show 2>/dev/null))
+ifeq ($(MPI)$(MPI_SHOW),1)
+$(error MPI=1, but $(MPICC) is not found; install libopenmpi-dev and openmpi-bin, or build with MPI=0)
+endif
+MPI_CFLAGS := $(if $(MPI_SHOW),-DSLM2_MPI $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_SHOW))))
+MPI_LIBS   := $(if $(MPI_SHOW),-Wl$(comma)--as-needed $(filter -L% -l%,$(MPI_SHOW)))
+
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wcast-align -Wpointer-arith \
        -Wwrite-strings -Wundef -Wformat=2 -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference -Wdouble-promotion
 # `omp simd` is a wish: clang warns where it does not follow, gcc does not
@@ -47,7 +58,7 @@ LINK_asan     = $(SANITIZE)
 LINK_cov      = --coverage
 ALL_CFLAGS    = -std=gnu17 $(CFLAGS) $(WARN) -fopenmp -ffp-contract=off -Iinclude -Isrc -I. -Wa,-I. $(FUZZ_FLAGS)
 ALL_LDFLAGS   = -fopenmp $(LINK_$(MODE)) $(FUZZ_FLAGS) $(LDFLAGS)
-LIBS          = $(PKG_LIBS) -lm
+LIBS          = $(PKG_LIBS) $(MPI_LIBS) -lm
 Q             = $(if $(filter 1,$(V)),,@)
 say           = $(if $(Q),@echo "  $(1)",@:)
 
@@ -67,7 +78,9 @@ BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 ASAN_SLOW  = test_golden test_train test_stages test_kill_% equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
-.PHONY: help all lib tests deps demo test kill-data asan check-all check-neon layers bench fuzz fuzz-bins clean install
+always:
+
+.PHONY: always help all lib tests deps demo test test-mpi kill-data asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -79,7 +92,7 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  MODE=release|debug|asan|cov   what to build ($(BUILD_release)/, $(BUILD_debug)/, $(BUILD_asan)/, $(BUILD_cov)/)"
-	@echo "  CC=clang  CFLAGS=...  WERROR=1  V=1  BUILD=dir  PREFIX=$(PREFIX)  DESTDIR=  DEMO_ARGS='-t 2'"
+	@echo "  CC=clang  MPI=0  CFLAGS=...  WERROR=1  V=1  BUILD=dir  PREFIX=$(PREFIX)  DESTDIR=  DEMO_ARGS='-t 2'"
 
 # ---- compile and link -----------------------------------------------------------------------------------------------
 $(BUILD)/obj/%.o: %.c
@@ -104,12 +117,19 @@ $(BUILD)/obj/src/kernels/neon_i8mm.o: FILE_FLAGS = -march=armv8.2-a+dotprod+i8mm
 $(BUILD)/obj/tests/test_quant.o: FILE_FLAGS = -fno-tree-loop-vectorize
 endif
 $(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
+$(BUILD)/obj/src/dist/comm_mpi.o: FILE_FLAGS = $(MPI_CFLAGS)
+$(BUILD)/obj/src/dist/comm_mpi.o: $(BUILD)/mpi.flags
 # code that reads foreign bytes must not narrow numbers silently
 $(foreach f,reader file lines json conf conf_show,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
 
 # embedded files (.incbin) are invisible to -MMD
 INCBIN_SRC := $(shell grep -ls incbin $(LIB_SRC) $(CLI_SRC) /dev/null)
 $(call obj,$(INCBIN_SRC)): $(wildcard assets/* assets/*/*)
+
+# another MPI, or none: its file is compiled again
+$(BUILD)/mpi.flags: always
+	@mkdir -p $(@D)
+	@echo '$(MPI_CFLAGS)' | cmp -s - $@ || echo '$(MPI_CFLAGS)' > $@
 
 $(LIB): $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -156,6 +176,11 @@ SEED  = 1
 kill-data: $(BUILD)/tests/test_kill_data ## data build killed KILLS times (SEED): the bytes of an undisturbed build
 	$< $(KILLS) $(SEED)
 
+test-mpi: ## several ranks: 1, 2, 4 and more give the same bits, resume with other numbers, survive the death of a rank
+	@CC='$(CC)' tools/deps.sh build test
+	@$(SUBMAKE) all $(BUILD)/tests/equal_mpi
+	$(BUILD)/tests/equal_mpi full
+
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
@@ -165,6 +190,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
 	@$(SUBMAKE) kill-data
+	$(BUILD)/tests/equal_mpi full
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
@@ -179,7 +205,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 NEON         = build-neon
 NEON_ROOT    = $(abspath $(NEON))/sysroot
 NEON_LIB     = $(NEON_ROOT)/usr/lib/aarch64-linux-gnu
-NEON_MAKE    = PKG_CONFIG_SYSROOT_DIR=$(NEON_ROOT) PKG_CONFIG_LIBDIR=$(NEON_LIB)/pkgconfig $(SUBMAKE) MODE=release BUILD=$(NEON) \
+NEON_MAKE    = PKG_CONFIG_SYSROOT_DIR=$(NEON_ROOT) PKG_CONFIG_LIBDIR=$(NEON_LIB)/pkgconfig $(SUBMAKE) MPI=0 MODE=release BUILD=$(NEON) \
                CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS='$(MODE_release) -isystem $(NEON_ROOT)/usr/include' \
                LDFLAGS='-L$(NEON_LIB) -Wl,-rpath-link,$(NEON_LIB):$(NEON_ROOT)/lib/aarch64-linux-gnu'
 NEON_TESTS   = $(filter check_kernels check_products,$(notdir $(TESTS)))

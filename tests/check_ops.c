@@ -475,7 +475,7 @@ static void optimizer_case(struct bench *b, int variant)
     float *p = vec(b, n, REAL), *m = vec(b, n, REAL), *v = vec(b, n, REAL), *g = vec(b, n, REAL);
     for (size_t i = 0; i < n; i++) v[i] = v[i] * v[i] + 0.01f;
     const struct slm2_ops *ops = b->c->ops;
-    double sum = ops->sum_sq(b->c, g, n);
+    double sum = slm2_sum_sq(b->c, g, n);
     emit_one(b, (float)sum, 2 * EPS * sum);
     ops->adamw(b->c, p, m, v, g, n, 0.7f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 3);
     emit_vec(b, p, n, 16 * EPS);

@@ -43,7 +43,7 @@ static float *gradients(const char *backend, const char *isa, const struct slm2_
     *n = m->params.flat_elems + N_TOK;
     float *out = calloc(*n, sizeof *out);
     slm2_model_forward(m, a, &b, NULL, NULL);
-    slm2_model_backward(m, a, &b, out + m->params.flat_elems);
+    slm2_model_backward(m, a, &b, out + m->params.flat_elems, NULL);
     memcpy(out, slm2_model_grad(m), sizeof(float) * m->params.flat_elems);
     slm2_acts_free(a);
     slm2_model_free(m);

@@ -151,6 +151,99 @@ static void cooldown_by_signal_survives_a_resume(void **state)
     assert_same_run("cool", "cool-resumed", 14, false);
 }
 
+/* Events of a kind in a run's ledger. */
+static void take_int(void *user, int n_col, const char *const *text) { *(int *)user = n_col && text[0] ? atoi(text[0]) : -1; }
+static int events(const char *path, const char *kind)
+{
+    struct slm2_ledger *l;
+    struct slm2_err err;
+    int n = -1;
+    assert_ok(slm2_ledger_open_read(&l, path, &err));
+    assert_ok(slm2_ledger_query(l, "SELECT count(*) FROM event WHERE kind = ?1", kind, take_int, &n, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    return n;
+}
+
+/* A run with any number of settings; the list ends with NULL. */
+static slm2_status run_list(const char *name, struct slm2_train_result *res, struct slm2_err *err, const char *const *more)
+{
+    char run[600];
+    const char *sets[12] = {run};
+    int n = 1;
+    snprintf(run, sizeof run, "run=%s", in_dir(name));
+    while (*more) sets[n++] = *more++;
+    return slm2_pretrain(in_dir("run.yml"), sets, n, res, err);
+}
+#define RUN(name, res, ...) run_list(name, res, &err, (const char *const[]){__VA_ARGS__, NULL})
+
+/* Bad steps are skipped or rolled back, and a run that was stopped at 7 (behind the regular checkpoint 5, with one to keep) does as one that was not. */
+static void bad_steps_are_part_of_the_state(void **state)
+{
+    (void)state;
+    static const char *const actions[] = {"skip", "rollback"}, *const limits[] = {"spike.max_norm=1.11", "spike.sigma=0.5"};
+    const char *four = "train.accumulation=4", *one = "ckpt.keep=1", *window = "spike.window=3", *fresh = "resume=fresh";
+    struct slm2_err err;
+    struct slm2_train_result r, cut;
+    char plain[65], with[65], action[64];
+    assert_ok(RUN("plain", &r, four));
+    fingerprint("plain", 20, false, plain);
+    for (int i = 0; i < 4; i++) {
+        const char *limit = limits[i / 2];
+        snprintf(action, sizeof action, "spike.on_spike=%s", actions[i % 2]);
+        assert_ok(RUN("bad", &r, four, one, window, fresh, limit, action));
+        assert_int_equal(r.step, 20);
+        assert_true(r.n_tok > 20 * 4 * 3 * 40); /* rows without an update */
+        fingerprint("bad", 20, false, with);
+        assert_string_not_equal(plain, with);
+        if (!events(r.ledger, actions[i % 2])) fail_msg("%s %s: no event", limit, action);
+        assert_ok(slm2_dir_remove(in_dir("cut"), &err));
+        assert_ok(RUN("cut", &cut, four, one, window, limit, action, "train.steps=7"));
+        assert_ok(RUN("cut", &cut, four, one, window, limit, action, "resume=require"));
+        assert_same_run("bad", "cut", 20, false);
+        assert_int_equal(cut.n_tok, r.n_tok);
+    }
+    /* stop names step and rows; a limit ends what would go on for ever */
+    assert_int_equal(RUN("bad", &r, four, "spike.max_norm=1.11", "spike.on_spike=stop", fresh), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "rows 12 to 23: gradient norm"));
+    assert_int_equal(RUN("bad", &r, "spike.max_norm=1e-9", "spike.on_spike=rollback", "spike.limit=3", fresh), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "3 steps were bad before it, which is spike.limit"));
+    assert_int_equal(RUN("bad", &r, "optim.weight_decay=100", "schedule.lr_peak=100", "schedule.lr_min=100", "schedule.n_warmup=0", "spike.on_nan=skip", "spike.limit=2", "valid.every=0", fresh), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "not both finite; 2 steps were bad before it"));
+    assert_int_equal(RUN("bad", &r, "spike.on_nan=rollback", "ckpt.every=0", fresh), SLM2_EUSAGE);
+}
+
+/* A branch into another folder from step 10 with a cooldown of 6 = a run whose settings had that cooldown from the start; also when it is resumed. */
+static void cooldown_branch_equals_a_run_configured_so(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    char from[1100];
+    const char *endless = "schedule.cooldown_start=-1", *keep = "ckpt.keep=0";
+    assert_ok(run_with("endless", &r, &err, endless, keep, NULL, NULL));
+    assert_ok(run_with("configured", &r, &err, "schedule.cooldown_start=10", NULL, NULL, NULL));
+    assert_int_equal(r.step, 16);
+    snprintf(from, sizeof from, "from=%s", in_dir("endless/step-00000010"));
+    assert_ok(run_with("branch", &r, &err, from, "cooldown_steps=6", endless, NULL));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured", "branch", 16, false);
+    assert_true(events(r.ledger, "branch") == 1);
+    /* its own checkpoint at 15 goes on inside the cooldown */
+    assert_ok(slm2_dir_remove(in_dir("branch/step-00000016"), &err));
+    assert_ok(run_with("branch", &r, &err, from, "cooldown_steps=6", endless, NULL));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured", "branch", 16, false);
+    /* without a cooldown the branch is the run that it left */
+    assert_ok(run_with("fork", &r, &err, from, endless, NULL, NULL));
+    assert_same_run("endless", "fork", 20, false);
+    assert_int_equal(run_with("nowhere", &r, &err, "cooldown_steps=6", NULL, NULL, NULL), SLM2_EUSAGE);
+    snprintf(from, sizeof from, "from=%s", in_dir("endless/final"));
+    assert_int_not_equal(run_with("nowhere", &r, &err, from, "cooldown_steps=6", NULL, NULL), SLM2_OK);
+    assert_non_null(strstr(err.msg, "is not a complete training checkpoint"));
+    snprintf(from, sizeof from, "from=%s", in_dir("endless/step-00000010"));
+    assert_int_equal(run_with("nowhere", &r, &err, from, "cooldown_steps=6", "schedule.kind=cosine", NULL), SLM2_EUSAGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +251,8 @@ int main(void)
         cmocka_unit_test(threads_and_recomputation_do_not_matter),
         cmocka_unit_test(other_settings_give_other_bits),
         cmocka_unit_test(cooldown_by_signal_survives_a_resume),
+        cmocka_unit_test(bad_steps_are_part_of_the_state),
+        cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
     };
     int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

@@ -167,7 +167,7 @@ static void damaged_checkpoints_are_passed_over(void **state)
     json_t *extra = json_pack("{s:i}", "rows", 42), *back;
     for (int s = 1; s <= 5; s++) {
         one_step(t, &b);
-        assert_ok(slm2_ckpt_save(run, t, NULL, extra, 4, saved, &err));
+        assert_ok(slm2_ckpt_save(run, t, NULL, extra, 4, -1, saved, &err));
         assert_ok(slm2_ckpt_verify(saved, true, &err));
     }
     json_decref(extra);
@@ -207,7 +207,7 @@ static void damaged_checkpoints_are_passed_over(void **state)
     assert_memory_equal(slm2_model_master(t->model), slm2_model_master(u->model), bytes);
     assert_memory_equal(t->exp_avg, u->exp_avg, bytes);
     assert_memory_equal(t->exp_avg_sq, u->exp_avg_sq, bytes);
-    assert_ok(slm2_ckpt_save(run, u, NULL, NULL, 1, saved, &err)); /* replaces the damaged step 5 */
+    assert_ok(slm2_ckpt_save(run, u, NULL, NULL, 1, -1, saved, &err)); /* replaces the damaged step 5 */
     assert_ok(slm2_ckpt_verify(saved, true, &err));
     assert_false(slm2_path_exists(in_dir("ckpt/step-00000009.tmp")));
 

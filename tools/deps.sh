@@ -25,6 +25,7 @@ for part in "${@:-build}"; do
         need_package sqlite3 libsqlite3-dev
         need_package libedit libedit-dev
         need_package libmd libmd-dev
+        { have_command mpicc && have_command mpirun; } || [ "${MPI:-auto}" = 0 ] || optional+=(libopenmpi-dev openmpi-bin) # many ranks; builds without
         case ${CC:-gcc} in *clang*)
             echo 'int main(void) { return 0; }' | "${CC}" -fopenmp -x c -o /dev/null - 2>/dev/null || missing+=(libomp-dev) ;;
         esac
@@ -64,14 +65,14 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${run[@]}" apt-get update -qq >&2
     "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
-# only the checks against other programs want these: without them they skip and say so
+# what works without these says so: training on many machines, the checks against other programs
 if [ ${#optional[@]} -gt 0 ]; then
     if [ $can_install -eq 1 ]; then
-        echo "deps.sh: installing ${optional[*]} for the tests against other programs" >&2
+        echo "deps.sh: installing ${optional[*]} (optional: training on many machines, tests against other programs)" >&2
         [ ${#missing[@]} -gt 0 ] || "${run[@]}" apt-get update -qq >&2 || true
         "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${optional[@]}" >&2 ||
-            echo "deps.sh: could not install ${optional[*]}; the tests that need them will be skipped" >&2
+            echo "deps.sh: could not install ${optional[*]}; what needs them is left out, tests are skipped" >&2
     else
-        echo "deps.sh: ${optional[*]} not found; the tests against other programs will be skipped" >&2
+        echo "deps.sh: ${optional[*]} not found; what needs them is left out, tests are skipped" >&2
     fi
 fi

@@ -1,10 +1,10 @@
 #!/bin/bash
 # layers.sh - prints every #include that points up or sideways; exit status 1 when there is one.
-# A folder is a layer: base < tok io kernels < ops < model < data quant infer < train eval report < cli.
+# A folder is a layer: base < tok io kernels < ops < model < data quant infer dist < train eval report < cli.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-declare -A level=([base]=0 [tok]=1 [io]=1 [kernels]=1 [ops]=2 [model]=3 [data]=4 [quant]=4 [infer]=4 [train]=5 [eval]=5 [report]=5 [cli]=6)
+declare -A level=([base]=0 [tok]=1 [io]=1 [kernels]=1 [ops]=2 [model]=3 [data]=4 [quant]=4 [infer]=4 [dist]=4 [train]=5 [eval]=5 [report]=5 [cli]=6)
 # neighbours that may be used: vocabularies lie in GGUF files; evaluation writes figures into a run's ledger, the report reads ledgers
 allowed=" tok>io eval>train report>train report>eval "
 bad=0

@@ -1,21 +1,61 @@
 /* cmd_pretrain.c - `slm2 pretrain CONFIG`, and `slm2 bench train`: settings, signals, what is printed. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "cli/cli.h"
-#include "train/pretrain.h"
+#include "report/plan.h"
 
 static const struct slm2_cli_doc doc = {
-    .usage = "pretrain CONFIG.yml [--set key=value]... [--resume auto|fresh|require] [-t N]",
+    .usage = "pretrain CONFIG.yml [--set key=value]... [--resume auto|fresh|require] [-t N]\n"
+             "pretrain CONFIG.yml --run NEW --from RUN/step-N [--cooldown-steps N]\n"
+             "mpirun -np R slm2 pretrain CONFIG.yml ...\n"
+             "pretrain CONFIG.yml --plan [--devices N] [--device-tflops X] [--mfu Y] [--device-watts W] [--json]",
     .about = "Pre-trains a model on token files. Everything is a setting of the YAML file; options override it.\n"
              "Ctrl-C or SIGTERM writes a checkpoint and stops; the same command goes on from there with the same bits.\n"
-             "SIGUSR1 begins the cooldown of the hybrid schedule, after which the run ends.\n"
+             "SIGUSR1 begins the cooldown of the hybrid schedule, after which the run ends; --from with --cooldown-steps does the\n"
+             "same in a new run folder, from any checkpoint. SIGUSR2 is SIGTERM for mpirun, which passes it on and does not kill.\n"
+             "Under mpirun or srun the ranks share the micro-batches of a step and the optimizer's state (ZeRO stage 1); any number\n"
+             "of ranks gives the same bits, and a checkpoint goes on with any other number. See docs/TRAINING.md.\n"
+             "--plan prints tokens, FLOPs, memory of a rank, time, energy and CO2 of the run, and starts nothing.\n"
              "The run folder holds step-* checkpoints (Hugging Face form), run.sqlite (the ledger) and final/ (the model).",
-    .examples = "slm2 pretrain configs/nano.yml\nslm2 pretrain configs/nano.yml --set train.steps=50 --run runs/short -t 2",
+    .examples = "slm2 pretrain configs/nano.yml\nslm2 pretrain configs/nano.yml --set train.steps=50 --run runs/short -t 2\n"
+                "slm2 pretrain configs/stablelm-2-1_6b.yml --plan --devices 512",
     .yaml_first = true,
 };
+
+/* Whether mpirun (Open MPI, MPICH) or srun has started this process as a rank. */
+static bool launched(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (getenv(names[i])) return true;
+    return false;
+}
+
+/* A launcher whose ranks do not find each other would start as many runs on one folder. */
+static slm2_status check_ranks(const struct slm2_comm *c, struct slm2_err *err)
+{
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const char *n = getenv(sizes[i]);
+        if (n && atoi(n) > 1 && c->n_rank == 1)
+            return slm2_fail(err, SLM2_EUSAGE, "started as one of %s tasks (%s), but this process finds no other rank; start with mpirun of the MPI that slm2 is built with, or srun --mpi=pmix", n, sizes[i]);
+    }
+    return SLM2_OK;
+}
+
+/* From the thread that watches the other ranks: this process ends here. */
+static void lost_rank(int rank, long pid, const char *host)
+{
+    char text[512];
+    int n = snprintf(text, sizeof text, "slm2: error: rank %d (process %ld on %s) died; the run stops, its checkpoints are whole: the same command goes on from the newest one\n", rank, pid, host);
+    if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0) _exit(2);
+    _exit(1);
+}
 
 static volatile sig_atomic_t cooldown;
 static void on_cooldown(int sig)
@@ -28,38 +68,86 @@ static json_t *result_json(const struct slm2_train_result *r)
 {
     json_t *j = json_pack("{s:I, s:I, s:f, s:f, s:s, s:s, s:s}", "step", (json_int_t)r->step, "tokens", (json_int_t)r->n_tok, "wall_s", r->wall_s, "tokens_per_s", r->tok_per_s,
                           "model", r->model_dir, "checkpoint", r->ckpt_dir, "ledger", r->ledger);
-    const struct { const char *key; double v; } real[] = {{"loss_first", r->loss_first}, {"loss", r->loss}, {"valid_loss_first", r->metric_before}, {"valid_loss", r->metric}};
+    const struct { const char *key; double v; } real[] = {{"loss_first", r->loss_first}, {"loss", r->loss}, {"valid_loss_first", r->metric_before}, {"valid_loss", r->metric}, {"comm_share", r->comm_share}};
     for (size_t i = 0; j && i < sizeof real / sizeof real[0]; i++) json_object_set_new(j, real[i].key, isfinite(real[i].v) ? json_real(real[i].v) : json_null());
     return j;
 }
 
+/* The settings of a run and, for the command line only, those of a plan: one table whose object begins with the run's. */
+struct options { struct slm2_pretrain_opts run; struct slm2_plan_opts plan; };
+
+static const struct slm2_opt *option_table(void)
+{
+    enum { MAX_ROWS = 128 };
+    static struct slm2_opt rows[MAX_ROWS];
+    int n = 0;
+    for (const struct slm2_opt *r = slm2_pretrain_table; r->name && n < MAX_ROWS - 1; r++) rows[n++] = *r;
+    for (const struct slm2_opt *r = slm2_plan_table; r->name && n < MAX_ROWS - 1; r++) {
+        rows[n] = *r;
+        rows[n++].offset += offsetof(struct options, plan);
+    }
+    rows[n] = (struct slm2_opt){.name = NULL};
+    return rows;
+}
+
+static int print_plan(const struct options *o, const char *what)
+{
+    struct slm2_run_plan plan;
+    struct slm2_err err;
+    struct slm2_buf text = {0};
+    if (slm2_plan_make(&plan, &o->run, &o->plan, what, &err) != SLM2_OK) return slm2_cli_fail(&err);
+    if (o->plan.json) return slm2_cli_json(slm2_plan_json(&plan));
+    slm2_plan_text(&plan, &o->run, &o->plan, &text);
+    int rc = slm2_buf_check(&text, &err) == SLM2_OK ? 0 : slm2_cli_fail(&err);
+    if (rc == 0) fputs(text.v, stdout);
+    slm2_buf_free(&text);
+    return rc;
+}
+
+/* Opens the ranks, runs, says on rank 0 what came of it. */
+static int train(struct slm2_pretrain_opts *o, const char *what)
+{
+    static struct slm2_train_result res; /* three paths: large for a stack */
+    const struct slm2_comm_opts ranks = {.lost = lost_rank};
+    struct slm2_comm comm;
+    struct slm2_err err;
+    struct sigaction sa = {.sa_handler = on_cooldown, .sa_flags = SA_RESTART};
+    o->stop = slm2_cli_catch_stop();
+    o->cooldown = &cooldown;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGUSR1, &sa, NULL);
+    slm2_comm_self(&comm);
+    slm2_status st = launched() ? slm2_comm_mpi(&comm, &ranks, &err) : SLM2_OK;
+    if (st == SLM2_OK) st = check_ranks(&comm, &err);
+    if (st != SLM2_OK) return slm2_cli_fail(&err);
+    o->comm = &comm;
+    bool chief = comm.rank == 0;
+    if (!chief) slm2_log_sink(NULL, NULL); /* rank 0 speaks for all */
+    st = slm2_pretrain_run(o, what, &res, &err);
+    int rc = st == SLM2_OK ? 0 : 1;
+    if (chief && st == SLM2_OK) rc = slm2_cli_json(result_json(&res));
+    else if (chief && st == SLM2_ESTOP) slm2_cli_note("slm2: %s", err.msg); /* not done yet; the message says how to go on */
+    else if (chief || comm.broken) rc = slm2_cli_fail(&err);
+    slm2_comm_close(&comm);
+    return rc;
+}
+
 int slm2_cmd_pretrain(int argc, char **argv)
 {
-    struct slm2_pretrain_opts o = {0};
-    struct slm2_err err;
+    struct options o = {0};
     const char *pos[1] = {NULL};
-    int n_pos = 0, rc = slm2_cli_parse(&doc, slm2_pretrain_table, &o, argc, argv, pos, 1, &n_pos);
+    int n_pos = 0, rc = slm2_cli_parse(&doc, option_table(), &o, argc, argv, pos, 1, &n_pos);
     if (rc < 0) {
-        static struct slm2_train_result res; /* three paths: large for a stack */
-        char *isa = o.isa;
-        char from_env[32];
-        if (!*o.isa && slm2_cli_isa()) {
+        const char *what = n_pos ? pos[0] : "settings";
+        char *isa = o.run.isa, from_env[32];
+        if (!*isa && slm2_cli_isa()) {
             snprintf(from_env, sizeof from_env, "%s", slm2_cli_isa());
-            o.isa = from_env;
+            o.run.isa = from_env;
         }
-        o.stop = slm2_cli_catch_stop();
-        o.cooldown = &cooldown;
-        struct sigaction sa = {.sa_handler = on_cooldown, .sa_flags = SA_RESTART};
-        sigemptyset(&sa.sa_mask);
-        sigaction(SIGUSR1, &sa, NULL);
-        slm2_status st = slm2_pretrain_run(&o, n_pos ? pos[0] : "settings", &res, &err);
-        o.isa = isa;
-        if (st == SLM2_ESTOP) {
-            slm2_cli_note("slm2: %s", err.msg);
-            rc = 1; /* not done yet; the message says how to go on */
-        } else rc = st == SLM2_OK ? slm2_cli_json(result_json(&res)) : slm2_cli_fail(&err);
+        rc = o.plan.plan ? print_plan(&o, what) : train(&o.run, what);
+        o.run.isa = isa;
     }
-    slm2_conf_free(slm2_pretrain_table, &o);
+    slm2_conf_free(option_table(), &o);
     return rc;
 }
 

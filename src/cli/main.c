@@ -148,6 +148,7 @@ const volatile sig_atomic_t *slm2_cli_catch_stop(void)
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGUSR2, &sa, NULL); /* mpirun passes it on, where SIGTERM would end the ranks */
     return &stop_signal;
 }
 

@@ -197,11 +197,67 @@ static void random_fill(float *to, const struct slm2_config *cfg, const struct s
     for (size_t i = 0; i < n; i++) to[i] = std * slm2_rng_normal(seed, SLM2_RNG_INIT, (uint64_t)index, from + i);
 }
 
-static float *master_of(const struct slm2_model *m) { return m->params.v[0].master - m->params.v[0].at; }
-float *slm2_model_master(const struct slm2_model *m) { return master_of(m); }
-float *slm2_model_grad(const struct slm2_model *m) { return m->params.v[0].grad - m->params.v[0].at; }
+/* the first parameter starts at 0 of the flat buffers */
+float *slm2_model_master(const struct slm2_model *m) { return m->own ? m->shard : m->params.v[0].master; }
+float *slm2_model_grad(const struct slm2_model *m) { return m->params.v[0].grad; }
+
+/* One parameter of a model with a shard, from fp32 values: as computed with, and what the shard has of it. */
+static void set_param(struct slm2_model *m, struct slm2_param *p, const float *x)
+{
+    size_t n = (size_t)p->n_row * (size_t)p->n_col, held = 0;
+    if (p->w.dtype == SLM2_F32) memcpy(p->w.data, x, 4 * n);
+    else
+        for (size_t i = 0; i < n; i++) ((uint16_t *)p->w.data)[i] = slm2_f32_to_bf16(x[i]);
+    for (int i = 0; i < m->n_own; i++) {
+        size_t from = m->own[i].from > p->at ? m->own[i].from : p->at, to = slm2_min_size(m->own[i].to, p->at + n);
+        if (from < to) memcpy(m->shard + held + (from - m->own[i].from), x + (from - p->at), 4 * (to - from));
+        held += m->own[i].to - m->own[i].from;
+    }
+}
+
+void slm2_model_set(struct slm2_model *m, const float *flat)
+{
+    for (int i = 0; i < m->params.n; i++) {
+        struct slm2_param *p = &m->params.v[i];
+        if (m->own) set_param(m, p, flat + p->at);
+        else memcpy(p->master, flat + p->at, 4 * (size_t)p->n_row * (size_t)p->n_col);
+    }
+    if (!m->own) slm2_model_refresh(m, NULL);
+}
+
+/* w, master or shard, gradients in one arena; a shard leaves norms and biases without a master, so they get m->vectors. */
+static slm2_status lay_weights(struct slm2_model *m, enum slm2_precision precision, struct slm2_err *err)
+{
+    size_t n = m->params.flat_elems, n_master = n, n_vector = 0, half = precision == SLM2_BF16_MIXED ? slm2_arena_piece(2 * n) : 0;
+    if (m->own) {
+        n_master = 0;
+        for (int i = 0; i < m->n_own; i++) n_master += m->own[i].to - m->own[i].from;
+        for (int i = 0; i < m->params.n; i++)
+            if (!m->params.v[i].is_matrix) n_vector += slm2_arena_piece(4 * (size_t)m->params.v[i].n_row * (size_t)m->params.v[i].n_col);
+        SLM2_TRY(slm2_arena_init(&m->vectors, n_vector, "norms and biases", err));
+    }
+    SLM2_TRY(slm2_arena_init(&m->weights, slm2_arena_piece(4 * n_master) + slm2_arena_piece(4 * n) + half, "weights and gradients", err));
+    float *master = slm2_arena_take(&m->weights, 4 * n_master), *grad = slm2_arena_take(&m->weights, 4 * n);
+    uint16_t *bf16 = half ? slm2_arena_take(&m->weights, 2 * n) : NULL;
+    m->shard = m->own ? master : NULL;
+    for (int i = 0; i < m->params.n; i++) {
+        struct slm2_param *p = &m->params.v[i];
+        size_t elems = (size_t)p->n_row * (size_t)p->n_col;
+        p->master = m->own ? NULL : master + p->at;
+        p->grad = grad + p->at;
+        if (bf16 && p->is_matrix) p->w = slm2_mat_of(bf16 + p->at, SLM2_BF16, p->n_row, p->n_col);
+        else p->w = slm2_mat_of(m->own ? slm2_arena_take(&m->vectors, 4 * elems) : p->master, SLM2_F32, p->n_row, p->n_col);
+    }
+    return SLM2_OK;
+}
 
 slm2_status slm2_model_trainable(struct slm2_model **out, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision, struct slm2_err *err)
+{
+    return slm2_model_trainable_shard(out, path, cfg, seed, precision, NULL, 0, err);
+}
+
+slm2_status slm2_model_trainable_shard(struct slm2_model **out, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
+                                       const struct slm2_span *own, int n_own, struct slm2_err *err)
 {
     struct slm2_model *m;
     slm2_status st;
@@ -216,26 +272,26 @@ slm2_status slm2_model_trainable(struct slm2_model **out, const char *path, cons
     }
     if (st != SLM2_OK) goto done;
 
-    size_t n = m->params.flat_elems, half = precision == SLM2_BF16_MIXED ? slm2_arena_piece(2 * n) : 0;
-    st = slm2_arena_init(&m->weights, 2 * slm2_arena_piece(4 * n) + half, "weights and gradients", err);
+    if (precision == SLM2_BF16_MIXED) {
+        m->own = own;
+        m->n_own = n_own;
+    }
+    st = lay_weights(m, precision, err);
     if (st != SLM2_OK) goto done;
-    float *master = slm2_arena_take(&m->weights, 4 * n), *grad = slm2_arena_take(&m->weights, 4 * n);
-    uint16_t *bf16 = half ? slm2_arena_take(&m->weights, 2 * n) : NULL;
-    for (int i = 0; i < m->params.n; i++) {
-        struct slm2_param *p = &m->params.v[i];
-        p->master = master + p->at;
-        p->grad = grad + p->at;
-        if (bf16 && p->is_matrix) p->w = slm2_mat_of(bf16 + p->at, SLM2_BF16, p->n_row, p->n_col);
-        else p->w = slm2_mat_of(p->master, SLM2_F32, p->n_row, p->n_col);
-        if (!path) random_fill(p->master, &m->cfg, p, i, seed, 0, (size_t)p->n_row * (size_t)p->n_col);
+    /* gradients mean nothing yet: what is not held whole is made there first */
+    float *whole = m->own ? slm2_model_grad(m) : slm2_model_master(m);
+    for (int i = 0; !path && i < m->params.n; i++) {
+        const struct slm2_param *p = &m->params.v[i];
+        random_fill(whole + p->at, &m->cfg, p, i, seed, 0, (size_t)p->n_row * (size_t)p->n_col);
     }
     if (path) {
-        st = slm2_params_hf_read(&m->params, m->files, master, path, err);
+        st = slm2_params_hf_read(&m->params, m->files, whole, path, err);
         slm2_tensors_free(m->files);
         free(m->files);
         m->files = NULL;
     }
-    if (st == SLM2_OK) slm2_model_refresh(m, NULL);
+    if (st == SLM2_OK && m->own) slm2_model_set(m, whole);
+    else if (st == SLM2_OK) slm2_model_refresh(m, NULL);
 done:
     if (st != SLM2_OK) slm2_model_free(m);
     else *out = m;
@@ -339,10 +395,11 @@ static slm2_status save(const struct slm2_config *cfg, const struct slm2_params 
     return st;
 }
 
-slm2_status slm2_model_save_hf(const struct slm2_model *m, const char *dir, enum slm2_dtype dtype, struct slm2_err *err)
+slm2_status slm2_model_save_hf(const struct slm2_model *m, const float *flat, const char *dir, enum slm2_dtype dtype, struct slm2_err *err)
 {
-    if (!m->params.v[0].master) return slm2_fail(err, SLM2_EUSAGE, "%s: only a trainable model is saved; use `slm2 convert` for files", dir);
-    return save(&m->cfg, &m->params, master_of(m), 0, dir, dtype, err);
+    if (!flat) flat = slm2_model_master(m);
+    if (!m->params.v[0].grad) return slm2_fail(err, SLM2_EUSAGE, "%s: only a trainable model is saved; use `slm2 convert` for files", dir);
+    return save(&m->cfg, &m->params, flat, 0, dir, dtype, err);
 }
 
 slm2_status slm2_model_init_to_disk(const struct slm2_config *cfg, const char *dir, enum slm2_dtype dtype, uint64_t seed, struct slm2_err *err)

@@ -117,7 +117,13 @@ static void head_backward(struct slm2_model *m, struct slm2_acts *a, const struc
     }
 }
 
-void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp)
+/* The first parameter of a kind and all that lie behind it are final. */
+static void tell_final(const struct slm2_model *m, const struct slm2_on_final *f, enum slm2_param_kind first, int layer)
+{
+    if (f) f->call(f->user, slm2_params_get(&m->params, first, layer)->at);
+}
+
+void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, const struct slm2_on_final *on_final)
 {
     struct slm2_ctx *c = a->c;
     int L = m->cfg.n_layer;
@@ -127,11 +133,14 @@ void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct
 
     head_backward(m, a, b, lp);
     c->ops->layer_norm_bwd(c, &a->dx, false, &dgamma, &dbeta, &a->dln, &a->x[L], a->mean, a->rstd, weight(m, SLM2_P_NORM_W));
+    tell_final(m, on_final, SLM2_P_NORM_W, -1);
     for (int l = L - 1; l >= 0; l--) {
         if (a->plan == SLM2_RECOMPUTE && l < L - 1) slm2_layer_forward(m, a, l, &seqs, NULL); /* the last layer's slots are still filled */
         slm2_layer_backward(m, a, l, &seqs);
+        tell_final(m, on_final, SLM2_P_NORM1_W, l);
     }
     c->ops->embed_bwd(c, &dembed, &a->dx, b->ids);
+    tell_final(m, on_final, SLM2_P_EMBED, -1);
 }
 
 double slm2_model_flops_per_token(const struct slm2_config *c, double mean_context)

@@ -4,6 +4,8 @@
 #include "model/batch.h"
 #include "model/params.h"
 
+struct slm2_span { size_t from, to; }; /* elements of a flat buffer */
+
 struct slm2_model {
     struct slm2_config cfg;
     struct slm2_params params;
@@ -12,6 +14,9 @@ struct slm2_model {
     struct slm2_gguf *gguf;
     struct slm2_arena vectors;  /* F32 copies of norms and biases */
     struct slm2_arena weights;  /* trainable: w (bf16 when mixed), master, grad */
+    const struct slm2_span *own; /* whose master weights are held, back to back in shard; NULL: all, flat */
+    int n_own;
+    float *shard;
     char *path;
 };
 
@@ -22,11 +27,18 @@ enum slm2_precision { SLM2_FP32, SLM2_BF16_MIXED }; /* mixed: bf16 weights and a
 /* A trainable copy in memory: fp32 master weights and gradients; from a checkpoint (path), or random when path is NULL:
  * normal(0, init_std), o_proj and down_proj init_std / sqrt(2 n_layer), biases 0, norm weights 1; (seed, parameter, index) decide each number. */
 slm2_status slm2_model_trainable(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision, struct slm2_err *err);
-float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems] */
-float *slm2_model_grad(const struct slm2_model *m);
+/* The same for one of several ranks.  Mixed precision: fp32 master weights are held for own[n_own] only, one behind the other, and norms and biases
+ * have an fp32 copy of their own; params' master is NULL.  fp32: weights are masters, all are held.  own is borrowed until the model is freed;
+ * NULL: everything. */
+slm2_status slm2_model_trainable_shard(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
+                                       const struct slm2_span *own, int n_own, struct slm2_err *err);
+float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems]; of a model with own: the shard */
+float *slm2_model_grad(const struct slm2_model *m);   /* flat [params.flat_elems] */
+void slm2_model_set(struct slm2_model *m, const float *flat); /* weights, master weights or the shard of them from fp32 values; flat may be the gradients */
 void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c); /* after an update: bf16 weights from the master weights */
-/* Writes dir as a Hugging Face model: config.json, generation_config.json, model.safetensors (dtype F32 or BF16, from the master weights or w). No tokenizer files. */
-slm2_status slm2_model_save_hf(const struct slm2_model *m, const char *dir, enum slm2_dtype dtype, struct slm2_err *err);
+/* Writes dir as a Hugging Face model: config.json, generation_config.json, model.safetensors (dtype F32 or BF16).  flat: the master weights, NULL: the model's own, which
+ * must be whole.  No tokenizer files. */
+slm2_status slm2_model_save_hf(const struct slm2_model *m, const float *flat, const char *dir, enum slm2_dtype dtype, struct slm2_err *err);
 /* A random checkpoint written straight to disk, shard by shard, without holding the model in memory. */
 slm2_status slm2_model_init_to_disk(const struct slm2_config *cfg, const char *dir, enum slm2_dtype dtype, uint64_t seed, struct slm2_err *err);
 
@@ -51,8 +63,10 @@ void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const s
 void slm2_model_logits(const struct slm2_model *m, struct slm2_acts *a, int row, int n, float *logits);
 /* After forward: lp[n_tok] = log p(target), 0 without target; argmax [n_tok] may be NULL (the greedy prediction; -1 for rows without target). Rows without target cost nothing. */
 void slm2_model_logprob(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, int32_t *argmax);
-/* After forward (not INFER): adds the gradients of -sum_r weight[r] lp[r] to the params' grads; lp[n_tok] may be NULL.  Rows of weight 0 still get their lp. */
-void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp);
+/* After forward (not INFER): adds the gradients of -sum_r weight[r] lp[r] to the params' grads; lp[n_tok] may be NULL.  Rows of weight 0 still get their lp.
+ * Gradients become final from the end of the flat buffer to its start; on_final (NULL allowed) is told how far, layer by layer. */
+struct slm2_on_final { void (*call)(void *user, size_t from); void *user; }; /* elements [from, flat_elems) are final for this batch */
+void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, const struct slm2_on_final *on_final);
 /* Floating-point operations of forward and backward per token (6 N of matrices + attention), for MFU. */
 double slm2_model_flops_per_token(const struct slm2_config *c, double mean_context);
 #endif

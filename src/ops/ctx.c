@@ -63,6 +63,18 @@ void slm2_ctx_free(struct slm2_ctx *c)
     *c = (struct slm2_ctx){0};
 }
 
+double slm2_sum_sq(struct slm2_ctx *c, const float *x, size_t n)
+{
+    enum { PARTS = 512 };
+    double part[PARTS], sum = 0;
+    for (size_t at = 0; at < n; at += (size_t)PARTS * SLM2_SQ_CHUNK) {
+        size_t k = slm2_min_size(n - at, (size_t)PARTS * SLM2_SQ_CHUNK);
+        c->ops->sum_sq(c, part, x + at, k);
+        for (size_t i = 0; i * SLM2_SQ_CHUNK < k; i++) sum += part[i];
+    }
+    return sum;
+}
+
 size_t slm2_ops_scratch_floats(int max_row, int n_ctx, int head_dim)
 {
     size_t linear = slm2_cpu_linear_floats((size_t)max_row), attn = slm2_cpu_attn_floats((size_t)n_ctx, (size_t)head_dim);

@@ -25,6 +25,8 @@ struct slm2_seqs {
     const int32_t *position;   /* [n_tok] */
 };
 
+enum { SLM2_SQ_CHUNK = 4096 }; /* elements whose squares are one sum: a norm is the sum of such sums in order, whoever computed them */
+
 struct slm2_ctx; /* backend, kernels, threads, scratch */
 
 struct slm2_ops {
@@ -60,7 +62,8 @@ struct slm2_ops {
     void (*logprob)(struct slm2_ctx *c, float *lp, int32_t *argmax, struct slm2_mat *dlogits, const struct slm2_mat *logits, const int32_t *target, const float *weight);
     void (*copy)(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src); /* converts between types, fp32 <-> bf16 */
     void (*zero)(struct slm2_ctx *c, void *p, size_t bytes);
-    double (*sum_sq)(struct slm2_ctx *c, const float *x, size_t n); /* fixed chunks added in order */
+    /* part[i] = sum of the squares of x[i * SLM2_SQ_CHUNK] and what follows it in its chunk; n elements, the last chunk may be short */
+    void (*sum_sq)(struct slm2_ctx *c, double *part, const float *x, size_t n);
     void (*adamw)(struct slm2_ctx *c, float *p, float *m, float *v, const float *g, size_t n, float clip, float lr, float b1, float b2, float eps, float wd, int64_t t);
     void (*rmsprop)(struct slm2_ctx *c, float *p, float *v, const float *g, size_t n, float clip, float lr, float alpha, float eps);
 };
@@ -91,6 +94,9 @@ slm2_status slm2_ctx_reserve(struct slm2_ctx *c, size_t scratch_floats, struct s
 void slm2_ctx_free(struct slm2_ctx *c);
 /* Scratch per thread for a model of these sizes. */
 size_t slm2_ops_scratch_floats(int max_row, int n_ctx, int head_dim);
+
+/* Sum of squares of a vector: its chunks in order. */
+double slm2_sum_sq(struct slm2_ctx *c, const float *x, size_t n);
 
 extern const struct slm2_ops slm2_ops_ref, slm2_ops_cpu;
 

@@ -298,21 +298,14 @@ static void cpu_logprob(struct slm2_ctx *c, float *lp, int32_t *argmax, struct s
 }
 
 /* ---- optimizers: flat vectors in fixed pieces ----------------------------------------------------------------------- */
-static double cpu_sum_sq(struct slm2_ctx *c, const float *x, size_t n)
+static void cpu_sum_sq(struct slm2_ctx *c, double *part, const float *x, size_t n)
 {
-    enum { PARTS = 512 };
-    double part[PARTS], sum = 0;
-    size_t n_part = (n + ELEMS - 1) / ELEMS;
-    for (size_t first = 0; first < n_part; first += PARTS) {
-        size_t parts = slm2_min_size(PARTS, n_part - first);
-#pragma omp parallel for schedule(static) num_threads(c->n_threads) if (parts > 1)
-        for (size_t i = 0; i < parts; i++) {
-            size_t at = (first + i) * ELEMS;
-            part[i] = c->k->sum_sq(x + at, slm2_min_size(ELEMS, n - at));
-        }
-        for (size_t i = 0; i < parts; i++) sum += part[i];
+    size_t n_part = (n + SLM2_SQ_CHUNK - 1) / SLM2_SQ_CHUNK;
+#pragma omp parallel for schedule(static) num_threads(c->n_threads) if (n > ELEMS)
+    for (size_t i = 0; i < n_part; i++) {
+        size_t at = i * SLM2_SQ_CHUNK;
+        part[i] = c->k->sum_sq(x + at, slm2_min_size(SLM2_SQ_CHUNK, n - at));
     }
-    return sum;
 }
 
 static void cpu_adamw(struct slm2_ctx *c, float *p, float *m, float *v, const float *g, size_t n, float clip, float lr, float b1, float b2, float eps,

@@ -402,12 +402,14 @@ static void ref_zero(struct slm2_ctx *c, void *p, size_t bytes)
     memset(p, 0, bytes);
 }
 
-static double ref_sum_sq(struct slm2_ctx *c, const float *x, size_t n)
+static void ref_sum_sq(struct slm2_ctx *c, double *part, const float *x, size_t n)
 {
     (void)c;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sum;
+    for (size_t at = 0; at < n; at += SLM2_SQ_CHUNK) {
+        double sum = 0;
+        for (size_t i = at; i < n && i < at + SLM2_SQ_CHUNK; i++) sum += (double)x[i] * (double)x[i];
+        part[at / SLM2_SQ_CHUNK] = sum;
+    }
 }
 
 static void ref_adamw(struct slm2_ctx *c, float *p, float *m, float *v, const float *g, size_t n, float clip, float lr, float b1, float b2,

@@ -190,7 +190,8 @@ static slm2_status list_steps(struct names *out, const char *run_dir, struct slm
     return st;
 }
 
-slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err)
+/* The newest complete one among the multiples of every from `least` on. */
+static slm2_status find_newest(const char *run_dir, int64_t every, int64_t least, char *path, struct slm2_err *err)
 {
     struct names steps = {0};
     struct slm2_err why;
@@ -198,6 +199,7 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
     if (!slm2_path_is_dir(run_dir)) return SLM2_OK;
     slm2_status st = list_steps(&steps, run_dir, err);
     for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
+        if (step_of(steps.v[i]) < least || step_of(steps.v[i]) % every) continue;
         st = join(path, run_dir, steps.v[i], err);
         if (st != SLM2_OK) break;
         if (slm2_ckpt_verify(path, true, &why) == SLM2_OK) break;
@@ -209,6 +211,11 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
     return st;
 }
 
+slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err) { return find_newest(run_dir, 1, 0, path, err); }
+
+/* not step 0: that one is written by a stop before the first step only */
+slm2_status slm2_ckpt_find_regular(const char *run_dir, int64_t every, char *path, struct slm2_err *err) { return find_newest(run_dir, every, 1, path, err); }
+
 slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err)
 {
     struct names steps = {0};
@@ -219,8 +226,8 @@ slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *e
     return st;
 }
 
-/* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones. */
-static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
+/* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones but the pinned step. */
+static slm2_status tidy(const char *run_dir, int keep, int64_t pin, struct slm2_err *err)
 {
     struct names all = {0}, steps = {0};
     char path[SLM2_PATH_MAX];
@@ -235,7 +242,7 @@ static slm2_status tidy(const char *run_dir, int keep, struct slm2_err *err)
     int n_complete = 0; /* a damaged one counts for nothing: it must not push out a good one */
     for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
         st = join(path, run_dir, steps.v[i], err);
-        if (st == SLM2_OK && n_complete >= keep) st = slm2_dir_remove(path, err);
+        if (st == SLM2_OK && n_complete >= keep && step_of(steps.v[i]) != pin) st = slm2_dir_remove(path, err);
         else if (st == SLM2_OK && slm2_ckpt_verify(path, false, NULL) == SLM2_OK) n_complete++;
     }
     names_free(&all);
@@ -256,7 +263,6 @@ static slm2_status save_flat(const struct slm2_trainer *t, const char *dir, cons
     struct slm2_tensor *v = NULL;
     int n = 0;
     char path[SLM2_PATH_MAX];
-    if (!flat) return SLM2_OK;
     SLM2_TRY(join(path, dir, name, err));
     SLM2_TRY(slm2_params_hf_views(&t->model->params, 0, flat, &v, &n, err));
     slm2_status st = slm2_safetensors_write(path, v, n, NULL, err);
@@ -264,21 +270,21 @@ static slm2_status save_flat(const struct slm2_trainer *t, const char *dir, cons
     return st;
 }
 
-static slm2_status load_flat(const struct slm2_trainer *t, const char *dir, const char *name, float *flat, struct slm2_err *err)
+static slm2_status load_state(struct slm2_trainer *t, enum slm2_state which, const char *path, struct slm2_err *err)
 {
     struct slm2_tensors ts;
-    char path[SLM2_PATH_MAX];
-    if (!flat) return SLM2_OK;
-    SLM2_TRY(join(path, dir, name, err));
+    float *room = slm2_trainer_room(t, which);
+    if (!room) return SLM2_OK;
     SLM2_TRY(slm2_safetensors_open(&ts, path, err));
-    slm2_status st = slm2_params_hf_read(&t->model->params, &ts, flat, path, err);
+    slm2_status st = slm2_params_hf_read(&t->model->params, &ts, room, path, err);
     slm2_tensors_free(&ts);
+    if (st == SLM2_OK) slm2_trainer_take(t, which);
     return st;
 }
 
-static slm2_status save_model(const struct slm2_trainer *t, const char *dir, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
+static slm2_status save_model(const struct slm2_trainer *t, const float *master, const char *dir, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
 {
-    SLM2_TRY(slm2_model_save_hf(t->model, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
+    SLM2_TRY(slm2_model_save_hf(t->model, master, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
     return tok ? slm2_tok_write_hf(tok, dir, chat_template, t->model->cfg.n_ctx, err) : SLM2_OK;
 }
 
@@ -300,31 +306,57 @@ static slm2_status save_state(const struct slm2_trainer *t, const char *dir, con
     return st;
 }
 
-slm2_status slm2_ckpt_save(const char *run_dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *out, struct slm2_err *err)
-{
-    char name[64], path[SLM2_PATH_MAX], tmp[SLM2_PATH_MAX], opt[SLM2_PATH_MAX];
-    snprintf(name, sizeof name, STEP_FORM, t->n_update);
-    SLM2_TRY(slm2_dir_make(run_dir, err));
-    SLM2_TRY(join(path, run_dir, name, err));
-    snprintf(name, sizeof name, STEP_FORM ".tmp", t->n_update);
-    SLM2_TRY(join(tmp, run_dir, name, err));
-    SLM2_TRY(join(opt, tmp, optimizer_dir, err));
-    SLM2_TRY(tidy(run_dir, 0, err));
-    SLM2_TRY(slm2_dir_make(opt, err));
+/* Folders of a checkpoint that is about to be written: its name in the end, while it is made, and the optimizer's inside. */
+struct place { char path[SLM2_PATH_MAX], tmp[SLM2_PATH_MAX], opt[SLM2_PATH_MAX]; };
 
-    SLM2_TRY(save_model(t, tmp, tok, NULL, err));
-    SLM2_TRY(save_flat(t, opt, "exp_avg.safetensors", t->exp_avg, err));
-    SLM2_TRY(save_flat(t, opt, "exp_avg_sq.safetensors", t->exp_avg_sq, err));
-    if (t->precision == SLM2_BF16_MIXED) SLM2_TRY(save_flat(t, opt, "master.safetensors", slm2_model_master(t->model), err));
-    SLM2_TRY(save_state(t, tmp, state, err));
-    SLM2_TRY(seal(tmp, err));
-    SLM2_TRY(slm2_dir_remove(path, err)); /* a damaged one of the same step */
-    SLM2_TRY(rename_dir(tmp, path, run_dir, err));
-    if (out) snprintf(out, SLM2_PATH_MAX, "%s", path);
-    return tidy(run_dir, keep, err);
+static slm2_status prepare(struct place *p, const char *run_dir, int64_t step, struct slm2_err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, STEP_FORM, step);
+    SLM2_TRY(slm2_dir_make(run_dir, err));
+    SLM2_TRY(join(p->path, run_dir, name, err));
+    snprintf(name, sizeof name, STEP_FORM ".tmp", step);
+    SLM2_TRY(join(p->tmp, run_dir, name, err));
+    SLM2_TRY(join(p->opt, p->tmp, optimizer_dir, err));
+    SLM2_TRY(tidy(run_dir, 0, -1, err));
+    return slm2_dir_make(p->opt, err);
 }
 
-slm2_status slm2_ckpt_export(const char *dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
+/* One state into its files. */
+static slm2_status save_state_of(const struct slm2_trainer *t, const struct place *p, enum slm2_state which, const float *flat, const struct slm2_tok *tok, struct slm2_err *err)
+{
+    static const char *const names[] = {"master.safetensors", "exp_avg.safetensors", "exp_avg_sq.safetensors"};
+    if (which == SLM2_STATE_MASTER) SLM2_TRY(save_model(t, flat, p->tmp, tok, NULL, err));
+    if (which == SLM2_STATE_MASTER && t->precision != SLM2_BF16_MIXED) return SLM2_OK; /* the model is the master */
+    return save_flat(t, p->opt, names[which], flat, err);
+}
+
+static slm2_status complete(const struct slm2_trainer *t, const struct place *p, const char *run_dir, const json_t *state, int keep, int64_t pin, struct slm2_err *err)
+{
+    SLM2_TRY(save_state(t, p->tmp, state, err));
+    SLM2_TRY(seal(p->tmp, err));
+    SLM2_TRY(slm2_dir_remove(p->path, err)); /* a damaged one of the same step */
+    SLM2_TRY(rename_dir(p->tmp, p->path, run_dir, err));
+    return tidy(run_dir, keep, pin, err);
+}
+
+slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, int64_t pin, char *out, struct slm2_err *err)
+{
+    static const enum slm2_state states[] = {SLM2_STATE_MASTER, SLM2_STATE_EXP_AVG, SLM2_STATE_EXP_AVG_SQ};
+    bool writes = t->zero.comm->rank == 0;
+    struct place p;
+    slm2_status st = writes ? prepare(&p, run_dir, t->n_update, err) : SLM2_OK;
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) { /* a failed rank 0 still receives what is sent to it */
+        const float *flat;
+        SLM2_TRY(slm2_trainer_whole(t, states[i], &flat, st == SLM2_OK ? err : NULL));
+        if (flat && st == SLM2_OK) st = save_state_of(t, &p, states[i], flat, tok, err);
+    }
+    if (writes && st == SLM2_OK) st = complete(t, &p, run_dir, state, keep, pin, err);
+    if (writes && out) snprintf(out, SLM2_PATH_MAX, "%s", p.path);
+    return slm2_comm_agree(t->zero.comm, st, err);
+}
+
+static slm2_status export(const char *dir, const struct slm2_trainer *t, const float *master, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
 {
     char tmp[SLM2_PATH_MAX], parent[SLM2_PATH_MAX];
     int n = snprintf(tmp, sizeof tmp, "%s.tmp", dir);
@@ -334,9 +366,16 @@ slm2_status slm2_ckpt_export(const char *dir, const struct slm2_trainer *t, cons
     if (slash && slash != parent) *slash = 0;
     else snprintf(parent, sizeof parent, "%s", slash ? "/" : ".");
     SLM2_TRY(slm2_dir_remove(tmp, err));
-    SLM2_TRY(save_model(t, tmp, tok, chat_template, err));
+    SLM2_TRY(save_model(t, master, tmp, tok, chat_template, err));
     SLM2_TRY(slm2_dir_remove(dir, err));
     return rename_dir(tmp, dir, parent, err);
+}
+
+slm2_status slm2_ckpt_export(const char *dir, struct slm2_trainer *t, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
+{
+    const float *master;
+    SLM2_TRY(slm2_trainer_whole(t, SLM2_STATE_MASTER, &master, err));
+    return slm2_comm_agree(t->zero.comm, master ? export(dir, t, master, tok, chat_template, err) : SLM2_OK, err);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------------ */
@@ -362,8 +401,7 @@ static slm2_status check_state(const struct slm2_trainer *t, const json_t *state
 
 slm2_status slm2_ckpt_load(const char *dir, struct slm2_trainer *t, struct slm2_err *err)
 {
-    struct slm2_tensors ts = {0};
-    char opt[SLM2_PATH_MAX];
+    char opt[SLM2_PATH_MAX], path[SLM2_PATH_MAX];
     json_t *state = NULL;
     int64_t step = 0;
     SLM2_TRY(slm2_ckpt_verify(dir, false, err));
@@ -372,17 +410,12 @@ slm2_status slm2_ckpt_load(const char *dir, struct slm2_trainer *t, struct slm2_
     slm2_status st = check_state(t, state, dir, &step, err);
     json_decref(state);
     SLM2_TRY(st);
-    if (t->precision == SLM2_BF16_MIXED) {
-        SLM2_TRY(load_flat(t, opt, "master.safetensors", slm2_model_master(t->model), err));
-    } else {
-        SLM2_TRY(slm2_safetensors_open(&ts, dir, err));
-        st = slm2_params_hf_read(&t->model->params, &ts, slm2_model_master(t->model), dir, err);
-        slm2_tensors_free(&ts);
-        SLM2_TRY(st);
-    }
-    SLM2_TRY(load_flat(t, opt, "exp_avg.safetensors", t->exp_avg, err));
-    SLM2_TRY(load_flat(t, opt, "exp_avg_sq.safetensors", t->exp_avg_sq, err));
-    slm2_model_refresh(t->model, &t->ctx);
+    SLM2_TRY(join(path, opt, "master.safetensors", err));
+    SLM2_TRY(load_state(t, SLM2_STATE_MASTER, t->precision == SLM2_BF16_MIXED ? path : dir, err));
+    SLM2_TRY(join(path, opt, "exp_avg.safetensors", err));
+    SLM2_TRY(load_state(t, SLM2_STATE_EXP_AVG, path, err));
+    SLM2_TRY(join(path, opt, "exp_avg_sq.safetensors", err));
+    SLM2_TRY(load_state(t, SLM2_STATE_EXP_AVG_SQ, path, err));
     t->n_update = step;
     return SLM2_OK;
 }

@@ -91,7 +91,7 @@ struct slm2_ledger {
     char *path;
     bool writing, in_group;
     int64_t session;
-    double start_wall_s, start_cpu_s;
+    double start_wall_s, start_cpu_s, other_cpu_s;
     struct rapl rapl;
     struct slm2_err failure; /* the first of the put functions */
 };
@@ -213,7 +213,7 @@ slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err)
 /* Binds by letters: t text or NULL, i int64_t, d double (NaN becomes NULL), and runs the statement. */
 static void put(struct slm2_ledger *l, enum put which, const char *types, ...)
 {
-    if (l->failure.status != SLM2_OK) return;
+    if (!l || l->failure.status != SLM2_OK) return;
     if (!l->in_group) {
         if (run_sql(l, "BEGIN", &l->failure) != SLM2_OK) return;
         l->in_group = true;
@@ -278,10 +278,16 @@ void slm2_ledger_figure_text(struct slm2_ledger *l, const char *key, const char 
     put(l, PUT_FIGURE, "tdt", key, (double)NAN, text);
 }
 
+void slm2_ledger_other_cpu(struct slm2_ledger *l, double cpu_s)
+{
+    if (l) l->other_cpu_s = cpu_s;
+}
+
 slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err)
 {
+    if (!l) return SLM2_OK;
     rapl_read(&l->rapl);
-    put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s, l->rapl.n ? l->rapl.joules : (double)NAN);
+    put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s + l->other_cpu_s, l->rapl.n ? l->rapl.joules : (double)NAN);
     if (l->failure.status == SLM2_OK) {
         l->in_group = false;
         run_sql(l, "COMMIT", &l->failure);

@@ -4,10 +4,11 @@
  *          data_file(path, source, sha256, bytes, tokens, documents, language, licence)
  *          source(name, weight, planned, drawn)   tokens
  *          metric(step, name, value)              tokens loss lr grad_norm clip tokens_s; valid_loss, valid_loss.NAME, ...
- *          event(time, step, kind, text)          start resume stop signal cooldown checkpoint warning finish
+ *          event(time, step, kind, text)          start resume branch stop signal cooldown checkpoint skip spike rollback warning finish
  *          figure(key, value, text)               summary of a stage: a number, or a text
  *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read
- * Put functions remember the first failure; commit and close report it.  Rows are durable after commit. */
+ * Put functions remember the first failure; commit and close report it.  Rows are durable after commit.
+ * Ledger NULL (the ranks of a run that write none): put functions, commit and close do nothing. */
 #ifndef SLM2_TRAIN_LEDGER_H
 #define SLM2_TRAIN_LEDGER_H
 #include "base/buf.h"
@@ -30,6 +31,7 @@ void slm2_ledger_metric(struct slm2_ledger *l, int64_t step, const char *name, d
 void slm2_ledger_event(struct slm2_ledger *l, int64_t step, const char *kind, const char *fmt, ...) SLM2_PRINTF(4, 5);
 void slm2_ledger_figure(struct slm2_ledger *l, const char *key, double value);
 void slm2_ledger_figure_text(struct slm2_ledger *l, const char *key, const char *text);
+void slm2_ledger_other_cpu(struct slm2_ledger *l, double cpu_s); /* seconds that other processes of this session have used so far */
 slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err);
 
 struct slm2_ledger_cost { double wall_s, cpu_s, rapl_j; bool rapl; /* false: rapl_j is 0 and means nothing */ int n_session; };

@@ -1,9 +1,12 @@
 /* pretrain.c - the pre-training run.  Its whole state is (weights, optimizer, updates made, rows consumed, start of the cooldown):
- * row i of the stream and the learning rate of step s are functions of their index, so a resumed run repeats nothing and skips nothing. */
+ * row i of the stream and the learning rate of step s are functions of their index, so a resumed run repeats nothing and skips nothing.
+ *
+ * Ranks: all run this file in step.  What may fail on one of them ends in slm2_comm_agree; rank 0 ("chief") alone has a ledger, writes and talks. */
 #include "train/pretrain.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +20,16 @@
 #include "data/pack.h"
 #include "train/ledger.h"
 
+struct meeting;
 struct run {
     const struct slm2_pretrain_opts *o;
     const char *what;
     struct slm2_config cfg;
     struct slm2_schedule schedule;
     bool cooldown_by_signal, cooldown_refused;
+    struct slm2_comm *comm, alone;
+    bool chief;
+    struct slm2_guard guard;
     int n_ctx, rows_per_step;
     struct slm2_dataset set;
     struct slm2_mix_source *train, *valid; /* [n_source]; names and prefixes borrowed from o and set */
@@ -32,12 +39,15 @@ struct run {
     struct slm2_tok *tok;
     struct slm2_ledger *ledger;
     struct slm2_batch batch;
-    int32_t *ids;          /* [rows_per_step, n_ctx + 1] */
+    int32_t *ids;          /* [micro_batch * micro-batches of this rank, at least 1; n_ctx + 1] */
+    double *sums, *all_sums; /* [n_sums], [ranks * n_sums] validation: loss and count of each batch */
+    int64_t n_sums;
     int64_t n_row;         /* consumed */
     int64_t saved_step;    /* of the newest checkpoint, -1 */
     double valid_loss;     /* newest, NaN when not measured */
     int64_t valid_step;
     double committed_s;
+    struct meeting *meetings; /* [ranks] */
     char path[SLM2_PATH_MAX];
     struct slm2_train_result *res;
 };
@@ -175,6 +185,7 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_loss", "state.json", (double)NAN, &r->valid_loss, err);
     if (st == SLM2_OK) st = slm2_json_get_int_or(state, "valid_step", "state.json", -1, INT64_MAX / 4, -1, &r->valid_step, err);
     if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
+    if (st == SLM2_OK) st = slm2_guard_take(&r->guard, &r->o->guard, json_object_get(state, "guard"), err);
     now = sources_json(r);
     if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
         slm2_log(SLM2_WARN, "%s: sources, weights or shuffle_rows are not those of the checkpoint; the stream goes on at row %lld of the new mix", r->what, (long long)r->n_row);
@@ -207,16 +218,24 @@ static slm2_status open_trainer(struct run *r, const char *ckpt, struct slm2_err
     size_t max_tok;
     if (!slm2_mul_size((size_t)o->micro_batch, (size_t)r->n_ctx, &max_tok) || max_tok > INT32_MAX / 2)
         return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch %d rows of %d tokens are too many at once; use train.accumulation", r->what, o->micro_batch, r->n_ctx);
+    int share = r->comm->n_rank > 1 ? slm2_max_int(1, omp_get_num_procs() / r->comm->n_share) : 0;
     struct slm2_trainer_opts t = {.model_path = *ckpt ? ckpt : *o->init_from ? o->init_from : NULL, .cfg = &r->cfg, .seed = (uint64_t)o->seed,
                                   .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .max_tok = (int)max_tok,
                                   .optim = {.kind = SLM2_ADAMW, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .max_grad_norm = o->max_grad_norm},
-                                  .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads}};
+                                  .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads ? o->threads : share},
+                                  .n_micro = o->accumulation, .comm = r->comm, .bucket_elems = (size_t)o->bucket_elems};
     SLM2_TRY(slm2_trainer_new(&r->t, &t, err));
     if (*o->init_from) r->cfg = r->t->model->cfg;
     else SLM2_TRY(same_config(r, &r->t->model->cfg, err));
     SLM2_TRY(slm2_batch_init(&r->batch, (int)max_tok, (int)max_tok, err));
-    r->ids = malloc((size_t)r->rows_per_step * ((size_t)r->n_ctx + 1) * sizeof *r->ids);
-    if (!r->ids) return slm2_fail(err, SLM2_ENOMEM, "no memory for the rows of a step");
+    r->ids = malloc((size_t)o->micro_batch * (size_t)slm2_max_int(r->t->block.n, 1) * ((size_t)r->n_ctx + 1) * sizeof *r->ids);
+    for (int s = 0; r->valid_mix && s < r->n_valid; s++) {
+        int64_t rows = slm2_mix_epoch_rows(r->valid_mix, s), n = ((rows < o->valid_rows ? rows : o->valid_rows) + o->micro_batch - 1) / o->micro_batch;
+        if (2 * n > r->n_sums) r->n_sums = 2 * n;
+    }
+    r->sums = calloc((size_t)(r->comm->n_rank + 1) * (size_t)(r->n_sums + 1), sizeof *r->sums);
+    if (!r->ids || !r->sums) return slm2_fail(err, SLM2_ENOMEM, "no memory for the rows of a step");
+    r->all_sums = r->sums + r->n_sums;
     r->res->bytes = slm2_trainer_bytes(r->t);
     return SLM2_OK;
 }
@@ -267,19 +286,88 @@ static slm2_status open_ledger(struct run *r, struct slm2_err *err)
     slm2_ledger_figure(r->ledger, "flops_per_token", slm2_model_flops_per_token(&r->cfg, r->n_ctx / 2.0));
     slm2_ledger_figure(r->ledger, "trainer_bytes", (double)r->res->bytes);
     slm2_ledger_figure(r->ledger, "threads", r->t->ctx.n_threads);
+    slm2_ledger_figure(r->ledger, "ranks", r->comm->n_rank);
     slm2_ledger_rewind(r->ledger, r->t->n_update);
     if (st == SLM2_OK) st = record_files(r, r->train, r->n_source, SLM2_SPLIT_TRAIN, err);
     if (st == SLM2_OK) st = record_files(r, r->valid, r->n_valid, SLM2_SPLIT_VAL, err);
     return st;
 }
 
-static slm2_status open_run(struct run *r, struct slm2_err *err)
+/* ---- ranks --------------------------------------------------------------------------------------------------------------- */
+/* All ranks must compute the same: one version, one set of kernels, one set of settings (threads apart). */
+static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
+{
+    struct { char version[16], kernels[16], settings[65]; } mine = {0}, *all;
+    struct slm2_pretrain_opts o = *r->o;
+    struct slm2_buf dump = {0};
+    o.threads = 0;
+    if (r->comm->n_rank == 1) return SLM2_OK;
+    slm2_conf_dump(slm2_pretrain_table, &o, &dump);
+    slm2_sha256_hex(dump.v, dump.n, mine.settings);
+    slm2_buf_free(&dump);
+    snprintf(mine.version, sizeof mine.version, "%s", SLM2_VERSION);
+    snprintf(mine.kernels, sizeof mine.kernels, "%s", r->t->ctx.k->name);
+    all = calloc((size_t)r->comm->n_rank, sizeof *all);
+    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
+    slm2_status st = r->comm->ops->all_gather(r->comm, all, &mine, sizeof mine, err);
+    for (int i = 1; st == SLM2_OK && i < r->comm->n_rank; i++) {
+        if (strcmp(all[i].version, all[0].version)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d runs slm2 %s, rank 0 %s; start one build everywhere", i, all[i].version, all[0].version);
+        else if (strcmp(all[i].kernels, all[0].kernels))
+            st = slm2_fail(err, SLM2_EUSAGE, "rank %d computes with %s, rank 0 with %s, which gives other bits; set isa to what all hosts have", i, all[i].kernels, all[0].kernels);
+        else if (strcmp(all[i].settings, all[0].settings)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d has other settings than rank 0; start all ranks with one configuration", i);
+    }
+    free(all);
+    return st;
+}
+
+/* A path that rank 0 has found, to all. */
+static slm2_status tell_path(struct run *r, char *path, struct slm2_err *err)
+{
+    if (r->comm->n_rank == 1) return SLM2_OK;
+    char *all = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX);
+    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
+    slm2_status st = r->comm->ops->all_gather(r->comm, all, path, SLM2_PATH_MAX, err);
+    if (st == SLM2_OK) memcpy(path, all, SLM2_PATH_MAX);
+    free(all);
+    return st;
+}
+
+/* What ranks tell each other before each step: requests, which any rank may have got, and what their rows come to. */
+struct meeting { int32_t stop, cooldown; int64_t count; double cpu_s; };
+
+static slm2_status meet(struct run *r, struct meeting *m, struct slm2_err *err)
+{
+    struct slm2_comm *c = r->comm;
+    if (c->n_rank == 1) return SLM2_OK;
+    struct meeting *all = r->meetings;
+    SLM2_TRY(c->ops->all_gather(c, all, m, sizeof *m, err));
+    *m = (struct meeting){0};
+    for (int i = 0; i < c->n_rank; i++) {
+        m->stop |= all[i].stop;
+        m->cooldown |= all[i].cooldown;
+        m->count += all[i].count;
+        if (i > 0) m->cpu_s += all[i].cpu_s;
+    }
+    slm2_ledger_other_cpu(r->ledger, m->cpu_s);
+    return SLM2_OK;
+}
+
+/* ---- opening, all of it ----------------------------------------------------------------------------------------------------- */
+static slm2_status open_settings(struct run *r, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
-    char ckpt[SLM2_PATH_MAX] = "";
     r->schedule = o->schedule;
     if (!r->schedule.n_step) r->schedule.n_step = o->steps;
+    if (o->cooldown_steps) {
+        if (!*o->from) return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps needs from, the checkpoint at which the branch begins", r->what);
+        if (o->schedule.kind != SLM2_SCHEDULE_HYBRID)
+            return slm2_fail(err, SLM2_EUSAGE, "%s: only the hybrid schedule has a cooldown; schedule.kind is %s", r->what, slm2_schedule_kinds[o->schedule.kind]);
+        r->schedule.n_cooldown = o->cooldown_steps;
+        r->schedule.cooldown_start = -1; /* the checkpoint says where */
+    }
     SLM2_TRY(slm2_schedule_check(&r->schedule, r->what, err));
+    if ((o->guard.on_nan == SLM2_GUARD_ROLLBACK || o->guard.on_spike == SLM2_GUARD_ROLLBACK) && !o->ckpt_every)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: a rollback needs regular checkpoints; set ckpt.every", r->what);
     SLM2_TRY(slm2_config_from_settings(&r->cfg, &o->model, r->what, err));
     if (*o->init_from) { /* its config rules; opened once more by the trainer */
         struct slm2_model *m;
@@ -290,19 +378,64 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
     r->n_ctx = o->n_ctx ? o->n_ctx : r->cfg.n_ctx;
     if (r->n_ctx > r->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", r->what, r->n_ctx, r->cfg.n_ctx);
     r->rows_per_step = o->micro_batch * o->accumulation;
+    r->meetings = calloc((size_t)r->comm->n_rank, sizeof *r->meetings);
+    if (!r->meetings) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
     SLM2_TRY(open_data(r, err));
-    SLM2_TRY(open_tokenizer(r, err));
+    return open_tokenizer(r, err);
+}
+
+/* The run folder and where the run goes on from: its newest checkpoint, else the one that it branches off from, else "". */
+static slm2_status find_start(struct run *r, char *ckpt, bool *branch, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
     SLM2_TRY(slm2_dir_make(o->run, err));
     if (o->resume == SLM2_RESUME_FRESH) SLM2_TRY(start_over(r, err));
     else SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
     if (!*ckpt && o->resume == SLM2_RESUME_REQUIRE) return slm2_fail(err, SLM2_EUSAGE, "%s: %s holds no complete checkpoint to resume", r->what, o->run);
-    SLM2_TRY(open_trainer(r, ckpt, err));
-    if (*ckpt) SLM2_TRY(take_state(r, ckpt, err));
-    SLM2_TRY(open_ledger(r, err));
-    slm2_ledger_event(r->ledger, r->t->n_update, *ckpt ? "resume" : "start", "%s", *ckpt ? ckpt : *o->init_from ? o->init_from : "random weights");
-    if (*ckpt) slm2_log(SLM2_INFO, "pretrain: resumes at step %" PRId64 " from %s", r->t->n_update, ckpt);
-    snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
-    return slm2_ledger_commit(r->ledger, err);
+    *branch = !*ckpt && *o->from;
+    if (!*branch) return SLM2_OK;
+    if (snprintf(ckpt, SLM2_PATH_MAX, "%s", o->from) >= SLM2_PATH_MAX) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->from);
+    slm2_status st = slm2_ckpt_verify(ckpt, true, err);
+    return st == SLM2_OK ? st : slm2_wrap(err, st, "from: %s is not a complete training checkpoint", o->from);
+}
+
+static slm2_status begin_branch(struct run *r, struct slm2_err *err)
+{
+    r->saved_step = -1; /* the branch has no checkpoint of its own yet */
+    if (!r->o->cooldown_steps) return SLM2_OK;
+    if (r->schedule.n_warmup > r->t->n_update)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: from is at step %" PRId64 ", inside the warm-up of %" PRId64 " steps; there is nothing to cool down", r->what, r->t->n_update, r->schedule.n_warmup);
+    r->schedule.cooldown_start = r->t->n_update;
+    r->cooldown_by_signal = true; /* kept in the state, like one that a signal began */
+    return SLM2_OK;
+}
+
+static slm2_status open_run(struct run *r, struct slm2_err *err)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    struct slm2_comm *c = r->comm;
+    char ckpt[SLM2_PATH_MAX] = "";
+    bool branch = false;
+    SLM2_TRY(slm2_comm_agree(c, open_settings(r, err), err));
+    SLM2_TRY(slm2_comm_agree(c, r->chief ? find_start(r, ckpt, &branch, err) : SLM2_OK, err));
+    SLM2_TRY(tell_path(r, ckpt, err));
+    if (!r->chief) branch = *ckpt && *o->from && !strcmp(ckpt, o->from);
+    SLM2_TRY(slm2_comm_agree(c, open_trainer(r, ckpt, err), err));
+    SLM2_TRY(same_on_all_ranks(r, err));
+    slm2_status st = *ckpt ? take_state(r, ckpt, err) : SLM2_OK;
+    if (st == SLM2_OK && branch) st = begin_branch(r, err);
+    SLM2_TRY(slm2_comm_agree(c, st, err));
+    if (r->chief) {
+        st = open_ledger(r, err);
+        slm2_ledger_event(r->ledger, r->t->n_update, branch ? "branch" : *ckpt ? "resume" : "start", "%s", *ckpt ? ckpt : *o->init_from ? o->init_from : "random weights");
+        if (c->n_rank > 1) slm2_log(SLM2_INFO, "pretrain: %d ranks, %d threads each, %d micro-batches of %d on rank 0", c->n_rank, r->t->ctx.n_threads, r->t->block.n, o->accumulation);
+        if (c->n_rank > 1 && r->t->block.n * c->n_rank > o->accumulation)
+            slm2_log(SLM2_WARN, "%d micro-batches do not divide evenly: the busiest rank has %d, the mean is %.2f; a power of two for each rank would", o->accumulation, r->t->block.n, (double)o->accumulation / c->n_rank);
+        if (*ckpt) slm2_log(SLM2_INFO, "pretrain: %s at step %" PRId64 " from %s", branch ? "branches off" : "resumes", r->t->n_update, ckpt);
+        snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
+        if (st == SLM2_OK) st = slm2_ledger_commit(r->ledger, err);
+    }
+    return slm2_comm_agree(c, st, err);
 }
 
 /* ---- checkpoints and the account of the data --------------------------------------------------------------------------------- */
@@ -324,11 +457,19 @@ static void record_sources(struct run *r)
 
 static json_t *real_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+/* A checkpoint that a rollback would go to stays, whatever ckpt.keep says of later ones. */
+static int64_t pinned_step(const struct run *r)
+{
+    const struct slm2_pretrain_opts *o = r->o;
+    bool rolls = o->guard.on_nan == SLM2_GUARD_ROLLBACK || o->guard.on_spike == SLM2_GUARD_ROLLBACK;
+    return rolls ? r->t->n_update / o->ckpt_every * o->ckpt_every : -1;
+}
+
 static slm2_status save(struct run *r, struct slm2_err *err)
 {
     if (r->saved_step == r->t->n_update) return SLM2_OK;
-    record_sources(r);
-    SLM2_TRY(slm2_ledger_commit(r->ledger, err));
+    if (r->chief) record_sources(r);
+    SLM2_TRY(slm2_comm_agree(r->comm, slm2_ledger_commit(r->ledger, err), err));
     json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
                           "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "tokens", (json_int_t)(r->n_row * r->n_ctx),
                           "loss_first", real_or_null(r->res->loss_first), "loss", real_or_null(r->res->loss), "valid_first", real_or_null(r->res->metric_before),
@@ -336,9 +477,11 @@ static slm2_status save(struct run *r, struct slm2_err *err)
     struct slm2_buf dump = {0};
     slm2_conf_dump(slm2_pretrain_table, r->o, &dump);
     if (j && dump.n) json_object_set_new(j, "settings", json_stringn(dump.v, dump.n));
+    if (j) json_object_set_new(j, "guard", slm2_guard_json(&r->guard, &r->o->guard));
     slm2_buf_free(&dump);
     double start = slm2_now_s();
-    slm2_status st = j ? slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, r->res->ckpt_dir, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run");
+    slm2_status st = slm2_comm_agree(r->comm, j ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run"), err);
+    if (st == SLM2_OK) st = slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, pinned_step(r), r->res->ckpt_dir, err);
     json_decref(j);
     SLM2_TRY(st);
     r->saved_step = r->t->n_update;
@@ -349,24 +492,106 @@ static slm2_status save(struct run *r, struct slm2_err *err)
 /* ---- one step, one validation ------------------------------------------------------------------------------------------------ */
 static int32_t *row_ids(const struct run *r, int row) { return r->ids + (size_t)row * ((size_t)r->n_ctx + 1); }
 
-static slm2_status train_step(struct run *r, struct slm2_step_stats *stats, struct slm2_err *err)
+/* The rows of this rank's micro-batches; *count: positions that will be predicted. */
+static slm2_status read_rows(struct run *r, int64_t *count, struct slm2_err *err)
+{
+    int n = r->t->block.n * r->o->micro_batch;
+    int64_t first = r->n_row + (int64_t)r->t->block.first * r->o->micro_batch;
+    *count = 0;
+    for (int i = 0; i < n; i++) {
+        SLM2_TRY(slm2_mix_row(r->train_mix, first + i, row_ids(r, i), NULL, err));
+        *count += slm2_pack_count(row_ids(r, i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss);
+    }
+    return SLM2_OK;
+}
+
+/* Gradients of the step, summed over all ranks; weights stay. */
+static slm2_status gradients(struct run *r, int64_t count, struct slm2_step_stats *stats, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
-    int64_t count = 0;
-    for (int i = 0; i < r->rows_per_step; i++) {
-        SLM2_TRY(slm2_mix_row(r->train_mix, r->n_row + i, row_ids(r, i), NULL, err));
-        count += slm2_pack_count(row_ids(r, i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss);
-    }
     float weight = count ? (float)(1.0 / (double)count) : 0.0f;
     slm2_trainer_begin(r->t);
-    for (int k = 0; k < o->accumulation; k++) {
+    for (int k = 0; k < r->t->block.n; k++) {
         slm2_batch_clear(&r->batch);
         for (int i = 0; i < o->micro_batch; i++)
             SLM2_TRY(slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err));
         slm2_trainer_accumulate(r->t, &r->batch);
     }
-    SLM2_TRY(slm2_trainer_update(r->t, slm2_schedule_lr(&r->schedule, r->t->n_update), stats, err));
+    return slm2_trainer_reduce(r->t, stats, err);
+}
+
+/* Back to the last regular checkpoint; the rows that led here are behind the run.  *done false: there is none. */
+static slm2_status roll_back(struct run *r, bool *done, struct slm2_err *err)
+{
+    int64_t next = r->n_row + r->rows_per_step, from = r->t->n_update;
+    int n_event = r->guard.n_event;
+    char ckpt[SLM2_PATH_MAX] = "";
+    SLM2_TRY(slm2_comm_agree(r->comm, r->chief ? slm2_ckpt_find_regular(r->o->run, r->o->ckpt_every, ckpt, err) : SLM2_OK, err));
+    SLM2_TRY(tell_path(r, ckpt, err));
+    *done = *ckpt;
+    if (!*ckpt) return SLM2_OK;
+    SLM2_TRY(slm2_comm_agree(r->comm, take_state(r, ckpt, err), err));
+    r->n_row = next;
+    r->guard.n_event = n_event;
+    slm2_ledger_rewind(r->ledger, r->t->n_update);
+    slm2_ledger_event(r->ledger, r->t->n_update, "rollback", "from step %" PRId64 " to %s; goes on at row %" PRId64, from, ckpt, next);
+    return SLM2_OK;
+}
+
+/* What the policy makes of bad numbers.  *skip: there is no update in this step. */
+static slm2_status judge(struct run *r, const struct slm2_step_stats *stats, bool *skip, struct slm2_err *err)
+{
+    const struct slm2_guard_opts *g = &r->o->guard;
+    char why[160];
+    enum slm2_guard_verdict verdict = slm2_guard_judge(&r->guard, g, stats->loss, stats->grad_norm, why);
+    *skip = verdict != SLM2_GUARD_FINE;
+    if (!*skip) {
+        slm2_guard_accept(&r->guard, g, stats->loss);
+        return SLM2_OK;
+    }
+    int action = verdict == SLM2_GUARD_NAN ? g->on_nan : g->on_spike;
+    int64_t first = r->n_row, last = r->n_row + r->rows_per_step - 1;
+    if (action == SLM2_GUARD_STOP)
+        return slm2_fail(err, SLM2_EFORMAT, "step %" PRId64 ", rows %" PRId64 " to %" PRId64 ": %s; lower the learning rate, resume an earlier checkpoint, or set spike.on_%s to skip or rollback",
+                         r->t->n_update, first, last, why, verdict == SLM2_GUARD_NAN ? "nan" : "spike");
+    if (r->guard.n_event >= g->limit)
+        return slm2_fail(err, SLM2_EFORMAT, "step %" PRId64 ", rows %" PRId64 " to %" PRId64 ": %s; %d steps were bad before it, which is spike.limit", r->t->n_update, first, last, why, r->guard.n_event);
+    r->guard.n_event++;
+    if (r->chief) slm2_log(SLM2_WARN, "step %" PRId64 ", rows %" PRId64 " to %" PRId64 ": %s; %s", r->t->n_update, first, last, why, action == SLM2_GUARD_SKIP ? "skipped" : "rolls back");
+    bool rolled = false;
+    if (action == SLM2_GUARD_ROLLBACK) SLM2_TRY(roll_back(r, &rolled, err));
+    if (!rolled) r->n_row += r->rows_per_step;
+    slm2_ledger_event(r->ledger, r->t->n_update, rolled ? "spike" : "skip", "rows %" PRId64 " to %" PRId64 ": %s", first, last, why);
+    return slm2_comm_agree(r->comm, slm2_ledger_commit(r->ledger, err), err);
+}
+
+/* *skipped: the policy let the rows go without an update. */
+static slm2_status train_step(struct run *r, int64_t count, struct slm2_step_stats *stats, bool *skipped, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_comm_agree(r->comm, gradients(r, count, stats, err), err));
+    SLM2_TRY(judge(r, stats, skipped, err));
+    if (*skipped) return SLM2_OK;
+    SLM2_TRY(slm2_trainer_apply(r->t, slm2_schedule_lr(&r->schedule, r->t->n_update), stats, err));
     r->n_row += r->rows_per_step;
+    return SLM2_OK;
+}
+
+/* Loss and count of this rank's batches of a source: batch k is computed by rank k modulo their number. */
+static slm2_status validate_own(struct run *r, int s, int64_t n_rows, struct slm2_err *err)
+{
+    memset(r->sums, 0, (size_t)r->n_sums * sizeof *r->sums);
+    for (int64_t first = 0, k = 0; first < n_rows; first += r->o->micro_batch, k++) {
+        if (k % r->comm->n_rank != r->comm->rank) continue;
+        int64_t count = 0;
+        slm2_batch_clear(&r->batch);
+        for (int64_t row = first; row < n_rows && row < first + r->o->micro_batch; row++) {
+            SLM2_TRY(slm2_mix_source_row(r->valid_mix, s, row, r->ids, err));
+            count += slm2_pack_count(r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss);
+            SLM2_TRY(slm2_pack_row(&r->batch, r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss, 1.0f, err));
+        }
+        r->sums[2 * k] = slm2_trainer_evaluate(r->t, &r->batch);
+        r->sums[2 * k + 1] = (double)count;
+    }
     return SLM2_OK;
 }
 
@@ -374,40 +599,37 @@ static slm2_status train_step(struct run *r, struct slm2_step_stats *stats, stru
 static slm2_status validate(struct run *r, struct slm2_err *err)
 {
     if (!r->valid_mix || r->valid_step == r->t->n_update) return SLM2_OK;
-    double all = 0;
-    int64_t n_all = 0;
+    double all = 0, n_all = 0;
     char name[256];
     for (int s = 0; s < r->n_valid; s++) {
-        int64_t n_rows = slm2_mix_epoch_rows(r->valid_mix, s), count = 0;
-        double sum = 0;
+        int64_t n_rows = slm2_mix_epoch_rows(r->valid_mix, s);
+        double sum = 0, count = 0;
         if (n_rows > r->o->valid_rows) n_rows = r->o->valid_rows;
-        for (int64_t row = 0; row < n_rows;) {
-            slm2_batch_clear(&r->batch);
-            for (int i = 0; i < r->o->micro_batch && row < n_rows; i++, row++) {
-                SLM2_TRY(slm2_mix_source_row(r->valid_mix, s, row, r->ids, err));
-                count += slm2_pack_count(r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss);
-                SLM2_TRY(slm2_pack_row(&r->batch, r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss, 1.0f, err));
-            }
-            sum += slm2_trainer_evaluate(r->t, &r->batch);
+        SLM2_TRY(slm2_comm_agree(r->comm, validate_own(r, s, n_rows, err), err));
+        SLM2_TRY(r->comm->ops->all_gather(r->comm, r->all_sums, r->sums, (size_t)r->n_sums * sizeof *r->sums, err));
+        for (int64_t k = 0; 2 * k < r->n_sums; k++) { /* in the order of the rows, whoever computed them */
+            const double *of = r->all_sums + (size_t)(k % r->comm->n_rank) * (size_t)r->n_sums;
+            sum += of[2 * k];
+            count += of[2 * k + 1];
         }
         all += sum;
         n_all += count;
         snprintf(name, sizeof name, "valid_loss.%s", r->valid[s].name);
-        if (count) slm2_ledger_metric(r->ledger, r->t->n_update, name, sum / (double)count);
+        if (count > 0) slm2_ledger_metric(r->ledger, r->t->n_update, name, sum / count);
     }
-    if (!n_all) return SLM2_OK;
-    r->valid_loss = all / (double)n_all;
+    if (!(n_all > 0)) return SLM2_OK;
+    r->valid_loss = all / n_all;
     r->valid_step = r->t->n_update;
     if (r->t->n_update == 0) r->res->metric_before = r->valid_loss;
     slm2_ledger_metric(r->ledger, r->t->n_update, "valid_loss", r->valid_loss);
-    slm2_log(SLM2_INFO, "pretrain: step %" PRId64 ": validation loss %.4f over %" PRId64 " tokens", r->t->n_update, r->valid_loss, n_all);
+    if (r->chief) slm2_log(SLM2_INFO, "pretrain: step %" PRId64 ": validation loss %.4f over %.0f tokens", r->t->n_update, r->valid_loss, n_all);
     return SLM2_OK;
 }
 
 static void begin_cooldown(struct run *r)
 {
     struct slm2_schedule *s = &r->schedule;
-    if (r->cooldown_by_signal || r->cooldown_refused || !asked(r->o->cooldown)) return;
+    if (r->cooldown_by_signal || r->cooldown_refused) return;
     if (s->kind != SLM2_SCHEDULE_HYBRID || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
         slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", s->kind != SLM2_SCHEDULE_HYBRID ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
         r->cooldown_refused = true;
@@ -419,7 +641,7 @@ static void begin_cooldown(struct run *r)
     slm2_ledger_event(r->ledger, r->t->n_update, "cooldown", "asked by signal: steps %" PRId64 " to %" PRId64, s->cooldown_start, end_step(r));
 }
 
-static slm2_status record_step(struct run *r, const struct slm2_step_stats *st, double took_s, struct slm2_err *err)
+static slm2_status record_step(struct run *r, const struct slm2_step_stats *st, double took_s, double comm_s, struct slm2_err *err)
 {
     int64_t step = r->t->n_update; /* the step is named by the updates made after it */
     double rate = (double)r->rows_per_step * r->n_ctx / took_s;
@@ -429,6 +651,8 @@ static slm2_status record_step(struct run *r, const struct slm2_step_stats *st, 
     slm2_ledger_metric(r->ledger, step, "grad_norm", st->grad_norm);
     slm2_ledger_metric(r->ledger, step, "clip", st->clip);
     slm2_ledger_metric(r->ledger, step, "tokens_s", rate);
+    if (r->comm->n_rank > 1) slm2_ledger_metric(r->ledger, step, "comm_s", comm_s);
+    if (!r->chief) return SLM2_OK;
     slm2_progress("pretrain", (double)step / (double)end_step(r), "step %" PRId64 "  loss %.3f  lr %.2e  norm %.2f  %.0f tok/s", step, st->loss, st->lr, st->grad_norm, rate);
     if (r->o->log_every && step % r->o->log_every == 0)
         slm2_log(SLM2_INFO, "pretrain: step %" PRId64 "/%" PRId64 "  loss %.4f  lr %.3e (%s)  grad norm %.3f  %.0f tokens/s", step, end_step(r), st->loss, st->lr,
@@ -438,35 +662,46 @@ static slm2_status record_step(struct run *r, const struct slm2_step_stats *st, 
     return slm2_ledger_commit(r->ledger, err);
 }
 
+static slm2_status stop(struct run *r, struct slm2_err *err)
+{
+    SLM2_TRY(save(r, err));
+    slm2_ledger_event(r->ledger, r->t->n_update, "stop", "asked to stop");
+    return slm2_fail(err, SLM2_ESTOP, "stopped at step %" PRId64 " of %" PRId64 "; %s is saved, the same command goes on from there", r->t->n_update, end_step(r), r->res->ckpt_dir);
+}
+
 static slm2_status train(struct run *r, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
-    int64_t first = r->t->n_update;
-    double busy_s = 0;
-    if (first == 0 && o->valid_every) SLM2_TRY(validate(r, err));
+    int64_t n_step = 0;
+    double busy_s = 0, comm_s = 0;
+    if (r->t->n_update == 0 && o->valid_every) SLM2_TRY(validate(r, err));
     while (r->t->n_update < end_step(r)) {
         struct slm2_step_stats stats;
-        if (asked(o->stop)) {
-            SLM2_TRY(save(r, err));
-            slm2_ledger_event(r->ledger, r->t->n_update, "stop", "asked to stop");
-            return slm2_fail(err, SLM2_ESTOP, "stopped at step %" PRId64 " of %" PRId64 "; %s is saved, the same command goes on from there", r->t->n_update, end_step(r), r->res->ckpt_dir);
-        }
-        begin_cooldown(r);
-        double start = slm2_now_s();
-        slm2_status st = train_step(r, &stats, err);
+        struct meeting m = {.stop = asked(o->stop), .cooldown = asked(o->cooldown), .cpu_s = slm2_cpu_s()};
+        bool skipped = false;
+        double start = slm2_now_s(), comm_start = r->t->zero.comm_s;
+        SLM2_TRY(slm2_comm_agree(r->comm, read_rows(r, &m.count, err), err));
+        SLM2_TRY(meet(r, &m, err));
+        if (m.stop) return stop(r, err);
+        if (m.cooldown) begin_cooldown(r);
+        slm2_status st = train_step(r, m.count, &stats, &skipped, err);
         if (st != SLM2_OK) {
             slm2_ledger_event(r->ledger, r->t->n_update, "warning", "%s", err ? err->msg : "the step failed");
             return st;
         }
-        double took_s = slm2_now_s() - start;
+        if (skipped) continue;
+        double took_s = slm2_now_s() - start, talked_s = r->t->zero.comm_s - comm_start;
         busy_s += took_s;
+        comm_s += talked_s;
+        n_step++;
         if (r->t->n_update == 1) r->res->loss_first = stats.loss;
         r->res->loss = stats.loss;
-        SLM2_TRY(record_step(r, &stats, took_s, err));
+        SLM2_TRY(slm2_comm_agree(r->comm, record_step(r, &stats, took_s, talked_s, err), err));
         if (o->valid_every && r->t->n_update % o->valid_every == 0) SLM2_TRY(validate(r, err));
         if (o->ckpt_every && r->t->n_update % o->ckpt_every == 0) SLM2_TRY(save(r, err));
     }
-    if (r->t->n_update > first) r->res->tok_per_s = (double)(r->t->n_update - first) * r->rows_per_step * r->n_ctx / busy_s;
+    if (n_step) r->res->tok_per_s = (double)n_step * r->rows_per_step * r->n_ctx / busy_s;
+    if (busy_s > 0) r->res->comm_share = comm_s / busy_s;
     return SLM2_OK;
 }
 
@@ -478,6 +713,7 @@ static slm2_status finish(struct run *r, struct slm2_err *err)
     SLM2_TRY(save(r, err));
     SLM2_TRY(slm2_path_join(res->model_dir, sizeof res->model_dir, r->o->run, "final", err));
     SLM2_TRY(slm2_ckpt_export(res->model_dir, r->t, r->tok, NULL, err));
+    if (!r->chief) return SLM2_OK;
     record_sources(r);
     SLM2_TRY(slm2_ledger_cost(r->ledger, &cost, err));
     res->wall_s = cost.wall_s;
@@ -489,6 +725,7 @@ static slm2_status finish(struct run *r, struct slm2_err *err)
     slm2_ledger_figure(r->ledger, "valid_loss_first", res->metric_before);
     slm2_ledger_figure(r->ledger, "valid_loss", r->valid_loss);
     if (res->tok_per_s > 0) slm2_ledger_figure(r->ledger, "tokens_per_s", res->tok_per_s);
+    if (r->comm->n_rank > 1) slm2_ledger_figure(r->ledger, "comm_share", res->comm_share);
     slm2_ledger_figure(r->ledger, "wall_s", cost.wall_s);
     slm2_ledger_figure(r->ledger, "cpu_s", cost.cpu_s);
     if (cost.rapl) slm2_ledger_figure(r->ledger, "rapl_j", cost.rapl_j);
@@ -501,6 +738,10 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
 {
     struct run r = {.o = o, .what = what, .res = res, .saved_step = -1, .valid_step = -1, .valid_loss = (double)NAN};
     struct slm2_err own; /* the message also goes to the ledger */
+    slm2_comm_self(&r.alone);
+    r.comm = o->comm ? o->comm : &r.alone;
+    r.comm->timeout_s = o->timeout_s;
+    r.chief = r.comm->rank == 0;
     *res = (struct slm2_train_result){.loss_first = (double)NAN, .loss = (double)NAN, .metric_before = (double)NAN, .metric = (double)NAN};
     slm2_status st = open_run(&r, &own);
     if (st == SLM2_OK) st = train(&r, &own);
@@ -518,6 +759,8 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
     if (st != SLM2_OK && err) *err = own;
     slm2_batch_free(&r.batch);
     free(r.ids);
+    free(r.sums);
+    free(r.meetings);
     slm2_trainer_free(r.t);
     slm2_tok_free(r.tok);
     slm2_mix_close(r.train_mix);

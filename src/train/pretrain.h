@@ -1,12 +1,14 @@
 /* pretrain.h - pre-training from one table of settings: a weighted mix of token files, packed rows, the hybrid schedule.
  *
  * The run folder holds step-NNNNNNNN/ checkpoints (ckpt.h), run.sqlite (ledger.h) and, at the end, final/.  A run that was
- * stopped or killed goes on from its newest checkpoint and gives the same bits as one that was not, whatever the number of threads. */
+ * stopped or killed goes on from its newest checkpoint and gives the same bits as one that was not, whatever the number of threads and
+ * of ranks.  With several ranks (comm) all call slm2_pretrain_run; rank 0 keeps ledger and checkpoints, each rank reads the data it computes. */
 #ifndef SLM2_TRAIN_PRETRAIN_H
 #define SLM2_TRAIN_PRETRAIN_H
 #include <signal.h>
 
 #include "base/conf.h"
+#include "train/guard.h"
 #include "train/schedule.h"
 #include "train/train.h"
 
@@ -19,19 +21,22 @@ struct slm2_pretrain_source {
 enum slm2_resume { SLM2_RESUME_AUTO, SLM2_RESUME_FRESH, SLM2_RESUME_REQUIRE };
 struct slm2_pretrain_opts {
     struct slm2_config_settings model;
-    char *init_from, *tokenizer, *run, *data, *isa;
+    char *init_from, *from, *tokenizer, *run, *data, *isa;
     struct slm2_conf_list sources; /* struct slm2_pretrain_source */
     int resume, precision, loss;   /* enum slm2_resume, slm2_precision, slm2_pack_loss */
     int n_ctx, micro_batch, accumulation, threads;
-    int64_t steps, seed;
+    int64_t steps, seed, cooldown_steps, bucket_elems;
     bool recompute, shuffle_rows;
     struct slm2_schedule schedule;
     float beta1, beta2, eps, weight_decay, max_grad_norm;
     int64_t valid_every, valid_rows, ckpt_every, log_every;
     int ckpt_keep;
+    double timeout_s;
+    struct slm2_guard_opts guard;
     /* not settings; NULL allowed; flags that signal handlers set, looked at between steps */
     const volatile sig_atomic_t *stop;     /* nonzero: write a checkpoint, return SLM2_ESTOP */
     const volatile sig_atomic_t *cooldown; /* nonzero: begin the cooldown now */
+    struct slm2_comm *comm;                /* the ranks; NULL: one */
 };
 extern const struct slm2_opt slm2_pretrain_table[];
 

@@ -3,14 +3,18 @@
  * A step is
  *     slm2_trainer_begin(t);
  *     for each micro-batch:  slm2_trainer_accumulate(t, &batch);
- *     slm2_trainer_update(t, lr, &stats);
+ *     slm2_trainer_update(t, lr, &stats);          or slm2_trainer_reduce, a look at the stats, slm2_trainer_apply
  * Row weights carry the mean: weight[r] = 1 / (rows that count in the whole step), so that the loss of the step is
  * sum -weight * log p and micro-batches simply add.  A stage whose weights depend on the log-probabilities (DPO) calls
  * slm2_trainer_forward, sets batch.weight, then slm2_trainer_backward.
- * Nothing allocates between begin and update; the same batches give the same bits for any number of threads. */
+ * Nothing allocates between begin and update; the same batches give the same bits for any number of threads.
+ *
+ * With n_micro the gradients of a step's micro-batches are summed as a binary tree over their global index, and several ranks (comm) share the work:
+ * each accumulates block.n micro-batches from block.first on and holds the optimizer's state for its shard (dist/zero.h).  Any number of ranks
+ * gives the same bits.  begin, update, reduce, apply, slm2_trainer_whole are then called by all ranks together. */
 #ifndef SLM2_TRAIN_STEP_H
 #define SLM2_TRAIN_STEP_H
-#include "model/model.h"
+#include "dist/zero.h"
 
 enum slm2_optim_kind { SLM2_ADAMW, SLM2_RMSPROP };
 struct slm2_optim {
@@ -32,6 +36,9 @@ struct slm2_trainer_opts {
     struct slm2_optim optim;
     bool recompute;                  /* keep only layer inputs; the same bits, less memory */
     int max_tok;                     /* tokens of the largest micro-batch */
+    int n_micro;                     /* micro-batches of every step, all ranks; 0: any number, summed in order, one rank only */
+    struct slm2_comm *comm;          /* borrowed; NULL: one rank */
+    size_t bucket_elems;             /* of gradients that are exchanged at once; 0: the least */
     int max_logit_rows;              /* rows of the head computed at once; 0: chosen from the width */
     struct slm2_ctx_opts ctx;        /* backend, isa, threads */
 };
@@ -43,13 +50,21 @@ struct slm2_trainer {
     enum slm2_precision precision;
     uint64_t seed;
     int64_t n_update;        /* updates made so far; the bias correction of the next uses n_update + 1 */
-    float *exp_avg;          /* [params.flat_elems]; NULL for RMSProp */
-    float *exp_avg_sq;       /* [params.flat_elems] */
+    struct slm2_zero zero;
+    struct slm2_block block; /* micro-batches of this rank */
+    float *exp_avg;          /* [zero.shard_elems], with one rank the flat buffer; NULL for RMSProp */
+    float *exp_avg_sq;       /* [zero.shard_elems] */
     float *lp;               /* [max_tok] log p(target) of the last batch, 0 without target */
     int32_t *argmax;         /* [max_tok] greedy predictions of the last slm2_trainer_evaluate, -1 without target */
     int max_tok;
-    double loss;             /* sum of -weight * lp since begin */
-    struct slm2_arena mem;   /* exp_avg, exp_avg_sq, lp, argmax */
+    double loss;             /* sum of -weight * lp since begin; of this rank until reduce */
+    int n_micro, leaf;       /* of a step; micro-batches accumulated since begin */
+    int n_spare;             /* levels of the tree inside the block */
+    float *spare[32];        /* [n_spare] flat sums of complete subtrees */
+    size_t final_from;       /* of the last micro-batch: where gradients are final and added up */
+    double *micro_loss, *all_loss; /* [block size], [ranks * block size] */
+    struct slm2_comm self;
+    struct slm2_arena mem;   /* state, spares, lp, argmax, losses */
 };
 slm2_status slm2_trainer_new(struct slm2_trainer **t, const struct slm2_trainer_opts *o, struct slm2_err *err);
 void slm2_trainer_free(struct slm2_trainer *t);
@@ -61,9 +76,21 @@ void slm2_trainer_forward(struct slm2_trainer *t, const struct slm2_batch *b);  
 void slm2_trainer_backward(struct slm2_trainer *t, const struct slm2_batch *b);      /* after forward of the same tokens; adds to t->loss */
 
 struct slm2_step_stats { double loss, grad_norm, clip, lr; };
-/* Norm, clipping, optimizer, refresh of the computed weights.  A loss or norm that is not finite changes nothing and is
+/* Sum over all ranks, norm, clipping factor; weights stay as they are.  Then apply, or begin again. */
+slm2_status slm2_trainer_reduce(struct slm2_trainer *t, struct slm2_step_stats *stats, struct slm2_err *err);
+/* Optimizer on the own shard, computed weights of all ranks. */
+slm2_status slm2_trainer_apply(struct slm2_trainer *t, double lr, struct slm2_step_stats *stats, struct slm2_err *err);
+/* Both, for stages without a policy.  A loss or norm that is not finite changes nothing and is
  * SLM2_EFORMAT with the step in the message. */
 slm2_status slm2_trainer_update(struct slm2_trainer *t, double lr, struct slm2_step_stats *stats, struct slm2_err *err);
+
+enum slm2_state { SLM2_STATE_MASTER, SLM2_STATE_EXP_AVG, SLM2_STATE_EXP_AVG_SQ };
+/* All of a state, flat, on rank 0 until the next call or step: the other ranks' shards come into the gradients' memory.  NULL on other ranks and where
+ * the optimizer has no such state. */
+slm2_status slm2_trainer_whole(struct slm2_trainer *t, enum slm2_state which, const float **flat, struct slm2_err *err);
+/* Where a reader puts all of a state (NULL: there is none), and the taking of this rank's part from there. */
+float *slm2_trainer_room(struct slm2_trainer *t, enum slm2_state which);
+void slm2_trainer_take(struct slm2_trainer *t, enum slm2_state which);
 
 /* -sum weight * lp of the batch; no gradients.  t->lp and t->argmax hold each row's. */
 double slm2_trainer_evaluate(struct slm2_trainer *t, const struct slm2_batch *b);

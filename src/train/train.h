@@ -9,7 +9,8 @@ struct slm2_train_result {
     double metric_before, metric;    /* held-out loss before and after; NaN when not measured */
     double wall_s, cpu_s;            /* of all sessions */
     double tok_per_s;                /* of this call; 0 when nothing was left to do */
-    size_t bytes;                    /* memory of the trainer */
+    double comm_share;               /* of this call's steps, part of the time spent waiting for and talking to other ranks */
+    size_t bytes;                    /* memory of the trainer, of this rank */
     char model_dir[SLM2_PATH_MAX];   /* the finished model, a Hugging Face folder: RUN/final; "" when stopped */
     char ckpt_dir[SLM2_PATH_MAX];    /* the last checkpoint */
     char ledger[SLM2_PATH_MAX];

@@ -147,7 +147,7 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
     if (tune->saved == tune->step) return SLM2_OK; /* it is there: writing it again could only lose it */
     json_t *state = state_of(tune, stage);
     if (!state) return slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
-    slm2_status st = slm2_ckpt_save(tune->o->run, tune->t, tune->tok, state, (int)tune->o->keep, NULL, err);
+    slm2_status st = slm2_ckpt_save(tune->o->run, tune->t, tune->tok, state, (int)tune->o->keep, -1, NULL, err);
     json_decref(state);
     if (st != SLM2_OK) return st;
     tune->saved = tune->step;
