@@ -62,18 +62,19 @@ TESTS     := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 FUZZ      := $(FUZZ_SRC:fuzz/%.c=$(BUILD)/fuzz/%)
 LIB       := $(BUILD)/libslm2.a
 BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
+SHIM      := $(BUILD)/tests/shim.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_kill test_disk equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
-.PHONY: help all lib tests deps demo test asan check-all check-neon layers bench fuzz fuzz-bins clean install
+.PHONY: help all lib tests deps demo test kill-test asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
 all: $(LIB) $(BIN) ## the library and the program
 lib: $(LIB)
-tests: $(TESTS) ## the test programs
+tests: $(TESTS) $(SHIM) ## the test programs
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -126,6 +127,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(LIB)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
 
+# goes into another process in front of libc: no sanitizer of its own
+$(SHIM): tests/shim.c
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
+
 # with FUZZER=1 libFuzzer drives the targets, else fuzz/replay.c runs saved inputs and their mutations
 REPLAY := $(if $(FUZZER),,$(BUILD)/obj/fuzz/replay.o)
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(REPLAY) $(LIB)
@@ -151,6 +158,11 @@ test: ## every test that a commit needs
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan asan
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(ASAN_TESTS)"
 
+KILLS = 50
+SEED  = 1
+kill-test: all tests ## KILLS=n SEED=s: a training run killed at n drawn moments ends with the bits of an undisturbed one
+	$(BUILD)/tests/test_kill --kills $(KILLS) --seed $(SEED)
+
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
@@ -159,6 +171,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
+	@$(SUBMAKE) KILLS=500 kill-test
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
