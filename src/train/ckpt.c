@@ -300,24 +300,33 @@ static slm2_status save_state(const struct slm2_trainer *t, const char *dir, con
     return st;
 }
 
-slm2_status slm2_ckpt_save(const char *run_dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *out, struct slm2_err *err)
+static slm2_status write_aside(const struct slm2_trainer *t, const char *tmp, const struct slm2_tok *tok, const json_t *state, struct slm2_err *err)
 {
-    char name[64], path[SLM2_PATH_MAX], tmp[SLM2_PATH_MAX], opt[SLM2_PATH_MAX];
-    snprintf(name, sizeof name, STEP_FORM, t->n_update);
-    SLM2_TRY(slm2_dir_make(run_dir, err));
-    SLM2_TRY(join(path, run_dir, name, err));
-    snprintf(name, sizeof name, STEP_FORM ".tmp", t->n_update);
-    SLM2_TRY(join(tmp, run_dir, name, err));
+    char opt[SLM2_PATH_MAX];
     SLM2_TRY(join(opt, tmp, optimizer_dir, err));
-    SLM2_TRY(tidy(run_dir, 0, err));
     SLM2_TRY(slm2_dir_make(opt, err));
-
     SLM2_TRY(save_model(t, tmp, tok, NULL, err));
     SLM2_TRY(save_flat(t, opt, "exp_avg.safetensors", t->exp_avg, err));
     SLM2_TRY(save_flat(t, opt, "exp_avg_sq.safetensors", t->exp_avg_sq, err));
     if (t->precision == SLM2_BF16_MIXED) SLM2_TRY(save_flat(t, opt, "master.safetensors", slm2_model_master(t->model), err));
     SLM2_TRY(save_state(t, tmp, state, err));
-    SLM2_TRY(seal(tmp, err));
+    return seal(tmp, err);
+}
+
+slm2_status slm2_ckpt_save(const char *run_dir, const struct slm2_trainer *t, const struct slm2_tok *tok, const json_t *state, int keep, char *out, struct slm2_err *err)
+{
+    char name[64], path[SLM2_PATH_MAX], tmp[SLM2_PATH_MAX];
+    snprintf(name, sizeof name, STEP_FORM, t->n_update);
+    SLM2_TRY(slm2_dir_make(run_dir, err));
+    SLM2_TRY(join(path, run_dir, name, err));
+    snprintf(name, sizeof name, STEP_FORM ".tmp", t->n_update);
+    SLM2_TRY(join(tmp, run_dir, name, err));
+    SLM2_TRY(tidy(run_dir, 0, err));
+    slm2_status st = write_aside(t, tmp, tok, state, err);
+    if (st != SLM2_OK) { /* what a full disk holds of it is room that the ledger may still need */
+        slm2_dir_remove(tmp, NULL);
+        return st;
+    }
     SLM2_TRY(slm2_dir_remove(path, err)); /* a damaged one of the same step */
     SLM2_TRY(rename_dir(tmp, path, run_dir, err));
     if (out) snprintf(out, SLM2_PATH_MAX, "%s", path);

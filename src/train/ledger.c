@@ -1,6 +1,7 @@
 /* ledger.c - the SQLite file of a run.  Writes are grouped in transactions that commit() ends; a crash loses the open group only. */
 #include "train/ledger.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <math.h>
 #include <sqlite3.h>
@@ -99,7 +100,10 @@ struct slm2_ledger {
 static slm2_status fail_db(const struct slm2_ledger *l, struct slm2_err *err)
 {
     int rc = sqlite3_errcode(l->db);
-    return slm2_fail(err, rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? SLM2_EFORMAT : SLM2_EIO, "ledger %s: %s", l->path, sqlite3_errmsg(l->db));
+    const char *remedy = slm2_errno_remedy(rc == SQLITE_FULL ? ENOSPC : rc == SQLITE_READONLY ? EACCES : sqlite3_system_errno(l->db));
+    if (rc == SQLITE_BUSY) remedy = "another process holds it: is the same run going on twice?";
+    else if (!remedy && (rc == SQLITE_IOERR || rc == SQLITE_CANTOPEN)) remedy = "look at free space, permissions, `ulimit -f` and the system's log"; /* SQLite does not always keep errno */
+    return slm2_fail(err, rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? SLM2_EFORMAT : SLM2_EIO, "ledger %s: %s%s%s%s", l->path, sqlite3_errmsg(l->db), remedy ? " (" : "", remedy ? remedy : "", remedy ? ")" : "");
 }
 
 static slm2_status run_sql(struct slm2_ledger *l, const char *sql, struct slm2_err *err)

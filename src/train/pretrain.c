@@ -303,9 +303,11 @@ static slm2_status save(struct run *r, struct slm2_err *err)
     if (j && dump.n) json_object_set_new(j, "settings", json_stringn(dump.v, dump.n));
     slm2_buf_free(&dump);
     double start = slm2_now_s();
-    slm2_status st = j ? slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, r->res->ckpt_dir, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run");
+    slm2_status st = j ? slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, r->path, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run");
     json_decref(j);
-    SLM2_TRY(st);
+    if (st != SLM2_OK)
+        return slm2_wrap(err, st, "checkpoint of step %" PRId64 " failed, the run goes on from %s when this is mended", r->t->n_update, *r->res->ckpt_dir ? r->res->ckpt_dir : "its start");
+    snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", r->path);
     r->saved_step = r->t->n_update;
     slm2_ledger_event(r->ledger, r->t->n_update, "checkpoint", "%s in %.1f s", r->res->ckpt_dir, slm2_now_s() - start);
     return SLM2_OK;
