@@ -172,6 +172,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
 	@$(SUBMAKE) KILLS=500 kill-test
+	$(BUILD)/tests/test_disk --faults 200 --seed 2
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \

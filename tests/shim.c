@@ -3,7 +3,7 @@
  *
  * SLM2_SHIM_DIR    calls on paths in this folder count, all others pass
  * SLM2_SHIM        "trace", or "MODE PHASE N [ERRNO]":  kill: SIGKILL at the N-th call; a write is torn in the middle first.
- *                  fail: that call alone fails with ERRNO.  full: that call and, from then on, all that would take space.
+ *                  fail: that call alone fails with ERRNO.  full: from there on all that would take space.
  * SLM2_SHIM_LOG    what was disturbed, or with "trace" every call: lines "PHASE CALL PATH" with paths below SLM2_SHIM_DIR */
 #include <dlfcn.h>
 #include <errno.h>
@@ -91,12 +91,10 @@ static bool disturb(const char *call, const char *path, bool takes_space, void (
         report(phase, call, rest);
         return false;
     }
-    if (is_full && takes_space) {
-        errno = code;
-        return true;
-    }
-    if ((strcmp(phase_wanted, "any") && strcmp(phase, phase_wanted)) || ++seen != at) return false;
-    report(phase, call, rest);
+    if (strcmp(phase_wanted, "any") && strcmp(phase, phase_wanted)) return false;
+    seen++;
+    if (mode == FULL ? seen < at || !takes_space : seen != at) return false;
+    if (!is_full) report(phase, call, rest);
     if (mode == KILL) {
         if (tear) tear(arg);
         kill(getpid(), SIGKILL);
