@@ -23,6 +23,7 @@ static const char style_page[] =
     ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.hash,code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.8rem}.path{overflow-wrap:anywhere;min-width:13em}.hash{overflow-wrap:anywhere;min-width:17em;color:var(--mut)}tfoot td,tfoot th{font-weight:600;text-align:left}tfoot .n{text-align:right}"
     "details{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px 14px;margin:10px 0}summary{cursor:pointer;font-weight:500}details .scroll{border:0;margin:6px -14px -8px}pre{overflow-x:auto;margin:10px 0 4px;line-height:1.45}"
     ".formula{background:var(--card);border:1px solid var(--rule);border-left:3px solid var(--c0);border-radius:6px;padding:10px 14px;overflow-wrap:anywhere}"
+    ".dot{display:inline-block;width:10px;height:10px;border-radius:50%;background:currentColor;margin-right:7px}.best{font-weight:700}.wrap{white-space:normal;overflow-wrap:anywhere;min-width:6em}"
     "footer{margin-top:44px;color:var(--mut);font-size:.85rem}";
 static const char style_chart[] =
     "figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:14px 16px}svg{display:block;width:100%;height:auto;overflow:visible}"

@@ -20,7 +20,7 @@ slm2_status slm2_report_write(const char *const *run_dirs, int n, const char *ou
     struct slm2_buf page = {0};
     if (!o) o = &def;
     slm2_status st = slm2_report_runs_open(&runs, run_dirs, n, o->core_watts, err);
-    if (st == SLM2_OK) st = slm2_report_html(&runs, o, &page, err);
+    if (st == SLM2_OK) st = o->compare ? slm2_report_compare_html(&runs, o, &page, err) : slm2_report_html(&runs, o, &page, err);
     if (st == SLM2_OK) st = slm2_file_write(out_path, page.v, page.n, err);
     slm2_buf_free(&page);
     slm2_report_runs_free(&runs);
