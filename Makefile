@@ -47,7 +47,7 @@ LINK_asan     = $(SANITIZE)
 LINK_cov      = --coverage
 ALL_CFLAGS    = -std=gnu17 $(CFLAGS) $(WARN) -fopenmp -ffp-contract=off -Iinclude -Isrc -I. -Wa,-I. $(FUZZ_FLAGS)
 ALL_LDFLAGS   = -fopenmp $(LINK_$(MODE)) $(FUZZ_FLAGS) $(LDFLAGS)
-LIBS          = $(PKG_LIBS) -lm
+LIBS          = $(PKG_LIBS) -lm -ldl
 Q             = $(if $(filter 1,$(V)),,@)
 say           = $(if $(Q),@echo "  $(1)",@:)
 
@@ -62,7 +62,8 @@ TESTS     := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 FUZZ      := $(FUZZ_SRC:fuzz/%.c=$(BUILD)/fuzz/%)
 LIB       := $(BUILD)/libslm2.a
 BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
-SHIM      := $(BUILD)/tests/shim.so
+# libraries that tests load, or put in front of the program
+PLUGINS   := $(BUILD)/tests/shim.so $(BUILD)/tests/fake_nvml.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
 ASAN_SLOW  = test_golden test_train test_stages test_kill test_disk equal_% check_%
@@ -74,7 +75,7 @@ ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 all: $(LIB) $(BIN) ## the library and the program
 lib: $(LIB)
-tests: $(TESTS) $(SHIM) ## the test programs
+tests: $(TESTS) $(PLUGINS) ## the test programs
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -127,8 +128,8 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(LIB)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
 
-# goes into another process in front of libc: no sanitizer of its own
-$(SHIM): tests/shim.c
+# they go into other processes: no sanitizer of their own
+$(BUILD)/tests/%.so: tests/%.c
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
@@ -163,7 +164,7 @@ SEED  = 1
 kill-test: all tests ## KILLS=n SEED=s: a training run killed at n drawn moments ends with the bits of an undisturbed one
 	$(BUILD)/tests/test_kill --kills $(KILLS) --seed $(SEED)
 
-asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
+asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(PLUGINS) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
 	@CC='$(CC)' tools/deps.sh build test

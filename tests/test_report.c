@@ -16,18 +16,24 @@ static void test_energy(void **state)
 {
     (void)state;
     /* the report: 92,000 h, about 30 MWh, about 11 t */
-    double mwh = slm2_energy_mwh(92000, 296.44);
+    struct slm2_energy_terms t = slm2_energy_terms_default(), hydro = {.core_watts = 10, .pue = 1.5, .t_per_mwh = 0.024};
+    char text[SLM2_TEXT_MAX];
+    double mwh = slm2_energy_mwh(92000, 296.44, &t);
     assert_true(fabs(mwh - 30.0) < 0.01);
-    assert_true(fabs(slm2_energy_tco2(mwh) - 11.55) < 0.01);
-    assert_true(fabs(slm2_energy_mwh(1e6, 1) - 1.1) < 1e-12);
+    assert_true(fabs(slm2_energy_tco2(mwh, &t) - 11.55) < 0.01);
+    assert_string_equal(slm2_text_watt_hours(text, mwh * 1e6), "30 MWh");
+    assert_int_equal((int)slm2_energy_tco2(mwh, &t), 11);
+    assert_true(fabs(slm2_energy_mwh(1e6, 1, &t) - 1.1) < 1e-12);
+    assert_true(fabs(slm2_energy_mwh(1e6, 1, &hydro) - 1.5) < 1e-12 && fabs(slm2_energy_tco2(2, &hydro) - 0.048) < 1e-12);
 
     struct slm2_ledger_cost cost = {.wall_s = 1800, .cpu_s = 7200};
-    struct slm2_energy e = slm2_energy_of(&cost, 10);
+    struct slm2_energy e = slm2_energy_of(&cost, &t);
     assert_false(e.measured);
     assert_true(fabs(e.device_h - 2) < 1e-12 && fabs(e.device_wh - 20) < 1e-12 && fabs(e.wh - 22) < 1e-9 && fabs(e.co2_g - 8.47) < 1e-9);
     cost.rapl = true;
     cost.rapl_j = 36000; /* 10 Wh, whatever the watts */
-    struct slm2_energy m = slm2_energy_of(&cost, 1000);
+    t.core_watts = 1000;
+    struct slm2_energy m = slm2_energy_of(&cost, &t);
     assert_true(m.measured && fabs(m.wh - 11) < 1e-9 && fabs(m.co2_g - 4.235) < 1e-9);
     struct slm2_energy sum = {.measured = true};
     slm2_energy_add(&sum, &m);
@@ -225,7 +231,7 @@ static void test_page(void **state)
     snprintf(out, sizeof out, "%s/report.html", dir);
     const char *dirs[] = {dir};
     struct slm2_report_opts o = slm2_report_opts_default();
-    o.core_watts = 12.5;
+    o.energy.core_watts = 12.5;
     o.title = "A <title>";
     if (slm2_report_write(dirs, 1, out, &o, &err) != SLM2_OK) fail_msg("%s", err.msg);
     assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);

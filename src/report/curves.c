@@ -186,6 +186,67 @@ static slm2_status source_bars(const struct slm2_report_run *run, struct slm2_bu
     return SLM2_OK;
 }
 
+/* ---- power ---------------------------------------------------------------------------------------------------------------------- */
+struct power_curves { /* one a device */
+    struct slm2_curve c[SLM2_SVG_N_COLOR];
+    char name[SLM2_SVG_N_COLOR][80], session[24];
+    int n, cap[SLM2_SVG_N_COLOR];
+    double minutes[SLM2_SVG_N_COLOR], time[SLM2_SVG_N_COLOR], joules[SLM2_SVG_N_COLOR]; /* of the last sample */
+    bool failed;
+};
+
+/* session, time, device, joules in order of time: between two samples of a device lies its mean power. */
+static void take_sample(void *user, int n_col, const char *const *text)
+{
+    struct power_curves *p = user;
+    if (n_col < 4 || !text[0] || !text[1] || !text[2] || !text[3] || p->failed) return;
+    double time = strtod(text[1], NULL), joules = strtod(text[3], NULL);
+    if (strcmp(text[0], p->session)) { /* a new start of the program: the time between is not running time */
+        snprintf(p->session, sizeof p->session, "%s", text[0]);
+        for (int i = 0; i < p->n; i++) p->time[i] = (double)NAN;
+    }
+    int k = 0;
+    while (k < p->n && strcmp(p->name[k], text[2])) k++;
+    if (k == SLM2_SVG_N_COLOR) return;
+    if (k == p->n) {
+        snprintf(p->name[p->n++], sizeof p->name[0], "%s", text[2]);
+        p->time[k] = (double)NAN;
+    }
+    struct slm2_curve *c = &p->c[k];
+    if (c->n == p->cap[k]) {
+        int cap = p->cap[k] ? 2 * p->cap[k] : 256;
+        double *x = realloc(c->x, (size_t)cap * sizeof *x), *y = x ? realloc(c->y, (size_t)cap * sizeof *y) : NULL;
+        if (x) c->x = x;
+        if (y) c->y = y;
+        if (!y) {
+            p->failed = true;
+            return;
+        }
+        p->cap[k] = cap;
+    }
+    if (time > p->time[k]) {
+        p->minutes[k] += (time - p->time[k]) / 60;
+        c->x[c->n] = p->minutes[k];
+        c->y[c->n++] = (joules - p->joules[k]) / (time - p->time[k]);
+    }
+    p->time[k] = time;
+    p->joules[k] = joules;
+}
+
+static slm2_status power_chart(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct power_curves p = {0};
+    struct slm2_svg_line line[SLM2_SVG_N_COLOR];
+    slm2_status st = SLM2_OK;
+    if (!run->sampled) return SLM2_OK;
+    st = slm2_ledger_query(run->ledger, "SELECT session, time, device, joules FROM energy ORDER BY rowid", NULL, take_sample, &p, err);
+    if (st == SLM2_OK && p.failed) st = slm2_fail(err, SLM2_ENOMEM, "%s: no memory for its power", run->dir);
+    for (int i = 0; i < p.n; i++) line[i] = (struct slm2_svg_line){.label = p.name[i], .x = p.c[i].x, .y = p.c[i].y, .n = p.c[i].n, .color = i};
+    if (st == SLM2_OK) slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Power by the machine's counters, W", .x_label = "minutes of running", .line = line, .n_line = p.n, .y_zero = true});
+    for (int i = 0; i < SLM2_SVG_N_COLOR; i++) slm2_curve_free(&p.c[i]);
+    return st;
+}
+
 static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
 {
     static const struct want speed[] = {{"tokens_s", "tokens per second", 2, false}};
@@ -193,6 +254,7 @@ static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm
     SLM2_TRY(lr_chart(run, out, err));
     SLM2_TRY(grad_chart(run, out, err));
     SLM2_TRY(chart_of(run, "Speed, tokens per second", true, speed, 1, out, err));
+    SLM2_TRY(power_chart(run, out, err));
     SLM2_TRY(source_losses(run, out, err));
     return source_bars(run, out, err);
 }

@@ -243,14 +243,14 @@ static void energy_row(struct slm2_buf *b, const char *name, const struct slm2_e
     slm2_page_row(b, name);
     snprintf(s, sizeof s, "%.4g", e->device_h);
     slm2_page_cell(b, "n", s);
-    slm2_page_cell(b, "", e->measured ? "measured (RAPL)" : "estimate");
+    slm2_page_cell(b, "", e->measured ? e->gpu ? "measured (RAPL, NVML)" : "measured (RAPL)" : e->gpu ? "estimate; cards measured (NVML)" : "estimate");
     slm2_page_cell(b, "n", slm2_text_watt_hours(s, e->device_wh));
     slm2_page_cell(b, "n", slm2_text_watt_hours(s, e->wh));
     slm2_page_cell(b, "n", slm2_text_grams(s, e->co2_g));
     slm2_buf_puts(b, "</tr>");
 }
 
-static void put_energy(struct slm2_buf *b, const struct slm2_report_runs *r, double core_watts)
+static void put_energy(struct slm2_buf *b, const struct slm2_report_runs *r, const struct slm2_energy_terms *terms)
 {
     struct slm2_energy sum = total_energy(r);
     bool estimated = false, measured = false;
@@ -264,13 +264,14 @@ static void put_energy(struct slm2_buf *b, const struct slm2_report_runs *r, dou
     slm2_buf_puts(b, "</tbody><tfoot>");
     energy_row(b, "All stages", &sum);
     slm2_buf_puts(b, "</tfoot></table></div>");
-    slm2_buf_printf(b, "<p class=\"formula\">energy [MWh] = device-hours &#215; mean device power [W] &#215; PUE / 10<sup>6</sup>, with PUE %.1f<br/>CO\xE2\x82\x82" "eq [t] = energy [MWh] &#215; %.3f (US average)</p>",
-                    SLM2_ENERGY_PUE, SLM2_ENERGY_T_PER_MWH);
+    slm2_buf_printf(b, "<p class=\"formula\">energy [MWh] = device-hours &#215; mean device power [W] &#215; PUE / 10<sup>6</sup>, with PUE %g<br/>CO\xE2\x82\x82" "eq [t] = energy [MWh] &#215; %g%s</p>",
+                    terms->pue, terms->t_per_mwh, terms->t_per_mwh == slm2_energy_terms_default().t_per_mwh ? " (US average)" : "");
     if (estimated)
         slm2_buf_printf(b, "<p><strong>Estimate:</strong> no energy counter (RAPL) could be read for these runs, so power is not measured. A device is one processor core, its hours are CPU time, its mean power is "
-                           "<em>assumed</em> to be %g W.</p>", core_watts);
+                           "<em>assumed</em> to be %g W.</p>", terms->core_watts);
     if (measured) slm2_buf_puts(b, "<p>Where it says &#8220;measured&#8221;, device-hours &#215; power is the energy that the processor's own counters (RAPL) gave; they count everything the processor did meanwhile.</p>");
-    slm2_buf_printf(b, "<p class=\"mut\">The formula is the Stable LM 2 technical report's: its 92,000 GPU-hours came to about 30 MWh and about 11 t CO\xE2\x82\x82" "eq (a mean power of %.0f W).</p>", 30e6 / 92000 / SLM2_ENERGY_PUE);
+    if (sum.gpu) slm2_buf_puts(b, "<p>Cards are in it with what their driver (NVML) counted, all of the machine's, whatever they did.</p>");
+    slm2_buf_printf(b, "<p class=\"mut\">The formula is the Stable LM 2 technical report's: its 92,000 GPU-hours came to about 30 MWh and about 11 t CO\xE2\x82\x82" "eq (a mean power of %.0f W).</p>", 30e6 / 92000 / slm2_energy_terms_default().pue);
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------------------- */
@@ -411,7 +412,7 @@ slm2_status slm2_report_html(const struct slm2_report_runs *r, const struct slm2
         if (put_quant(&body, r)) slm2_buf_puts(out, "<a href=\"#quantisation\">Quantisation</a>");
         if (p) put_speed(&body, p);
         slm2_buf_printf(out, "%s<a href=\"#energy\">Energy</a>", p ? "<a href=\"#speed\">Speed</a>" : "");
-        put_energy(&body, r, o->core_watts);
+        put_energy(&body, r, &o->energy);
         if (put_data(&body, r)) slm2_buf_puts(out, "<a href=\"#data\">Data</a>");
         slm2_page_heading(&body, "records", "Settings and events");
         for (int i = 0; i < r->n; i++) put_records(&body, &r->run[i]);
