@@ -23,7 +23,7 @@ $(error MODE is "$(MODE)", want release, debug, asan or cov)
 endif
 
 # pkg-config runs when the first recipe needs it, never while this file is read: `make deps` may have to install it
-PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd
+PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd libmicrohttpd
 pkg        = $(shell pkg-config $(1) || echo '-DSEE_make_deps')
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $$(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(call pkg,--libs $$(PACKAGES)))$(PKG_LIBS)
