@@ -66,7 +66,7 @@ BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 PLUGINS   := $(BUILD)/tests/shim.so $(BUILD)/tests/fake_nvml.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages test_kill test_disk equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_kill test_disk test_ablate equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 .PHONY: help all lib tests deps demo test kill-test asan check-all check-neon layers bench fuzz fuzz-bins clean install

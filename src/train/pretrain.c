@@ -245,7 +245,7 @@ static slm2_status open_ledger(struct run *r, struct slm2_err *err)
 static int64_t end_step(const struct run *r)
 {
     int64_t end = r->schedule.cooldown_start + r->schedule.n_cooldown;
-    if (r->schedule.kind != SLM2_SCHEDULE_HYBRID || r->schedule.cooldown_start < 0) return r->o->steps;
+    if (!slm2_schedule_cools_down(&r->schedule) || r->schedule.cooldown_start < 0) return r->o->steps;
     return r->cooldown_by_signal || end < r->o->steps ? end : r->o->steps;
 }
 
@@ -395,8 +395,8 @@ static void begin_cooldown(struct run *r)
 {
     struct slm2_schedule *s = &r->schedule;
     if (r->cooldown_by_signal || r->cooldown_refused || !asked(r->o->cooldown)) return;
-    if (s->kind != SLM2_SCHEDULE_HYBRID || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
-        slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", s->kind != SLM2_SCHEDULE_HYBRID ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
+    if (!slm2_schedule_cools_down(s) || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
+        slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", !slm2_schedule_cools_down(s) ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
         r->cooldown_refused = true;
         return;
     }
