@@ -12,6 +12,7 @@ static const struct slm2_cli_doc doc = {
     .about = "Pre-trains a model on token files. Everything is a setting of the YAML file; options override it.\n"
              "Ctrl-C or SIGTERM writes a checkpoint and stops; the same command goes on from there with the same bits.\n"
              "SIGUSR1 begins the cooldown of the hybrid schedule, after which the run ends.\n"
+             "--tensorboard DIR writes event files; --metrics-port N serves http://127.0.0.1:N/metrics while it runs. Neither changes a bit.\n"
              "The run folder holds step-* checkpoints (Hugging Face form), run.sqlite (the ledger) and final/ (the model).",
     .examples = "slm2 pretrain configs/nano.yml\nslm2 pretrain configs/nano.yml --set train.steps=50 --run runs/short -t 2",
     .yaml_first = true,
