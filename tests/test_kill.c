@@ -7,7 +7,7 @@
 enum phase { START, STEP, VALIDATION, LEDGER, WRITE, RENAME, PRUNE, EXPORT, N_PHASE };
 static const char *const phase_name[N_PHASE] = {"start", "step", "validation", "ledger", "write", "rename", "prune", "export"};
 static const char *const phase_text[N_PHASE] = {"start-up", "training step", "validation", "ledger", "checkpoint written", "checkpoint renamed", "old checkpoint pruned", "model exported"};
-enum { LAST_STEP = 20, VALID_EVERY = 8, KEEP = 2, PER_RUN = 10 };
+enum { LAST_STEP = 20, VALID_EVERY = 8, KEEP = 2, PER_RUN = 10, MAX_MORE = 200 };
 
 static int n_kills = 50;
 static uint64_t seed = 1;
@@ -127,10 +127,16 @@ static void killed_runs_end_alike(void **state)
     make_plan(&p);
     snprintf(run, sizeof run, "%s", in_dir("killed"));
     long best = -1;
-    for (uint64_t no = 0; n_killed < n_kills || of_run > 0; no++) {
+    int n_more = 0;
+    for (uint64_t no = 0;; no++) {
         struct child c = {.run = run, .kill_after_us = -1};
+        enum phase missed = START; /* a validation takes a millisecond: on a busy machine a kill behind a line may come too late for it */
+        while (missed < N_PHASE && hit[missed]) missed++;
+        bool more = n_killed < n_kills || (n_kills >= 50 && missed < N_PHASE && n_more < MAX_MORE);
+        if (!more && of_run == 0) break;
+        n_more += n_killed >= n_kills;
         /* in turn, the late phases with what the earlier kills left; the last start of a folder is left alone */
-        if (n_killed < n_kills && of_run < PER_RUN) aim(&c, &p, (enum phase)(no % N_PHASE), no, shim, sizeof shim);
+        if (more && of_run < PER_RUN) aim(&c, &p, n_killed < n_kills ? (enum phase)(no % N_PHASE) : missed, no, shim, sizeof shim);
         run_child(&c);
         n_start++;
         if (killed(&c)) {
