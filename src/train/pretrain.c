@@ -15,8 +15,6 @@
 #include "data/mix.h"
 #include "data/pack.h"
 #include "train/ledger.h"
-#include "train/metrics.h"
-#include "train/tensorboard.h"
 
 struct run {
     const struct slm2_pretrain_opts *o;
@@ -32,8 +30,7 @@ struct run {
     struct slm2_trainer *t;
     struct slm2_tok *tok;
     struct slm2_ledger *ledger;
-    struct slm2_tb *tensorboard;   /* NULL when not asked for, as the next */
-    struct slm2_metrics *metrics;
+    struct slm2_watch watch;
     struct slm2_batch batch;
     int32_t *ids;          /* [rows_per_step, n_ctx + 1] */
     int64_t n_row;         /* consumed */
@@ -249,21 +246,6 @@ static int64_t end_step(const struct run *r)
     return r->cooldown_by_signal || end < r->o->steps ? end : r->o->steps;
 }
 
-/* Who listens to the ledger. */
-static slm2_status open_listeners(struct run *r, struct slm2_err *err)
-{
-    const struct slm2_pretrain_opts *o = r->o;
-    if (*o->tensorboard) {
-        SLM2_TRY(slm2_tb_open(&r->tensorboard, o->tensorboard, r->t->n_update, err));
-        slm2_tb_listen(r->tensorboard, r->ledger);
-    }
-    if (!o->metrics_port) return SLM2_OK;
-    struct slm2_metrics_opts m = {.address = o->metrics_address, .port = o->metrics_port, .stage = "pretrain", .n_step = end_step(r), .step = r->t->n_update};
-    SLM2_TRY(slm2_metrics_open(&r->metrics, &m, err));
-    slm2_metrics_listen(r->metrics, r->ledger);
-    return SLM2_OK;
-}
-
 static slm2_status open_run(struct run *r, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
@@ -290,7 +272,7 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
     SLM2_TRY(open_trainer(r, ckpt, err));
     if (*ckpt) SLM2_TRY(take_state(r, ckpt, err));
     SLM2_TRY(open_ledger(r, err));
-    SLM2_TRY(open_listeners(r, err));
+    SLM2_TRY(slm2_watch_open(&r->watch, &o->watch, "pretrain", r->t->n_update, end_step(r), r->ledger, err));
     slm2_ledger_event(r->ledger, r->t->n_update, *ckpt ? "resume" : "start", "%s", *ckpt ? ckpt : *o->init_from ? o->init_from : "random weights");
     if (*ckpt) slm2_log(SLM2_INFO, "pretrain: resumes at step %" PRId64 " from %s", r->t->n_update, ckpt);
     snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
@@ -498,8 +480,7 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
     res->metric = r.valid_loss;
     struct slm2_err at_close;
     slm2_status closed = slm2_ledger_close(r.ledger, &at_close);
-    slm2_tb_close(r.tensorboard);
-    slm2_metrics_close(r.metrics);
+    slm2_watch_close(&r.watch);
     if (st == SLM2_OK && closed != SLM2_OK) {
         st = closed;
         own = at_close;
