@@ -93,7 +93,7 @@ static slm2_status check(struct grid *g, struct slm2_err *err)
     slm2_status st = slm2_pretrain_settings(&p, o->base, o->set.items, o->set.n, err);
     g->steps = p.steps;
     g->warmup = p.schedule.n_warmup;
-    if (st == SLM2_OK) snprintf(g->note, sizeof g->note, "%d layers of %d, %" PRId64 " steps of %" PRId64 " tokens, %d ranks of the vocabulary, seed %" PRId64, p.model.cfg.n_layer, p.model.cfg.hidden_size, p.steps,
+    if (st == SLM2_OK) snprintf(g->note, sizeof g->note, "layers %d, width %d, %" PRId64 " steps of %" PRId64 " tokens, %d ranks of the vocabulary, seed %" PRId64, p.model.cfg.n_layer, p.model.cfg.hidden_size, p.steps,
                                 (int64_t)p.micro_batch * p.accumulation * (p.n_ctx ? p.n_ctx : p.model.cfg.n_ctx), o->vocab_ranks, p.seed);
     slm2_conf_free(slm2_pretrain_table, &p);
     SLM2_TRY(st);
