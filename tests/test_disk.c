@@ -16,7 +16,7 @@ static struct { char (*v)[256]; int n; } trace; /* lines "PHASE CALL PATH" */
 static int make_whole(void **state)
 {
     char run[PATH_MAX], line[256];
-    if (make_test_dir(state)) return -1;
+    if (make_disturb_dir(state)) return -1;
     chmod(test_dir, 0755); /* another user runs the program in one of the tests */
     snprintf(run, sizeof run, "%s", in_dir("whole"));
     struct child c = {.run = run, .shim = "trace any 0", .kill_after_us = -1};

@@ -166,7 +166,7 @@ static void killed_runs_end_alike(void **state)
     slm2_buf_free(&p.want);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(killed_runs_end_alike, make_test_dir, remove_test_dir)};
+static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(killed_runs_end_alike, make_disturb_dir, remove_test_dir)};
 
 int main(int argc, char **argv)
 {
