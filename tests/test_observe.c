@@ -239,12 +239,12 @@ static void page_is_exposition(void **state)
 /* ---- a run that is watched ------------------------------------------------------------------------------------------------------- */
 struct watched { int port; slm2_status st; struct slm2_err err; volatile int done; };
 
-/* 206 steps */
+/* 80 steps */
 static slm2_status long_run(const char *name, const char *a, const char *b, struct slm2_train_result *res, struct slm2_err *err)
 {
     char run[600];
     snprintf(run, sizeof run, "run=%s", in_dir(name));
-    const char *sets[] = {run, "train.steps=240", "schedule.cooldown_start=200", "ckpt.every=100", a, b};
+    const char *sets[] = {run, "train.steps=100", "schedule.cooldown_start=74", "ckpt.every=100", a, b};
     return slm2_pretrain(in_dir("run.yml"), sets, a ? 6 : 4, res, err);
 }
 
@@ -288,7 +288,7 @@ static void watching_changes_nothing(void **state)
     }
     pthread_join(thread, NULL);
     if (w.st != SLM2_OK) fail_msg("%s", w.err.msg);
-    printf("  %d pages while 206 steps were made, %d with a newer step, at most %zu bytes\n", n_page, n_rise, largest);
+    printf("  %d pages while 80 steps were made, %d with a newer step, at most %zu bytes\n", n_page, n_rise, largest);
     assert_true(n_page > 3 && n_rise > 2);
     assert_true(!(tokens < first_tokens));
 
@@ -299,8 +299,8 @@ static void watching_changes_nothing(void **state)
 
     int n_file, n_start, n = count_records(in_dir("events"), &n_file, "train/loss", &n_start);
     assert_int_equal(n_file, 1);
-    assert_int_equal(n_start, 206); /* one a step */
-    assert_true(n > 206 * 6);
+    assert_int_equal(n_start, 80); /* one a step */
+    assert_true(n > 80 * 6);
 
     /* gone on from a checkpoint: a second file, which says from where on the first no longer counts */
     char dir[600];
