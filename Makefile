@@ -23,7 +23,7 @@ $(error MODE is "$(MODE)", want release, debug, asan or cov)
 endif
 
 # pkg-config runs when the first recipe needs it, never while this file is read: `make deps` may have to install it
-PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd
+PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd libmicrohttpd
 pkg        = $(shell pkg-config $(1) || echo '-DSEE_make_deps')
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $$(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(call pkg,--libs $$(PACKAGES)))$(PKG_LIBS)
@@ -58,7 +58,7 @@ LINK_asan     = $(SANITIZE)
 LINK_cov      = --coverage
 ALL_CFLAGS    = -std=gnu17 $(CFLAGS) $(WARN) -fopenmp -ffp-contract=off -Iinclude -Isrc -I. -Wa,-I. $(FUZZ_FLAGS)
 ALL_LDFLAGS   = -fopenmp $(LINK_$(MODE)) $(FUZZ_FLAGS) $(LDFLAGS)
-LIBS          = $(PKG_LIBS) $(MPI_LIBS) -lm
+LIBS          = $(PKG_LIBS) $(MPI_LIBS) -lm -ldl
 Q             = $(if $(filter 1,$(V)),,@)
 say           = $(if $(Q),@echo "  $(1)",@:)
 
@@ -73,20 +73,22 @@ TESTS     := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 FUZZ      := $(FUZZ_SRC:fuzz/%.c=$(BUILD)/fuzz/%)
 LIB       := $(BUILD)/libslm2.a
 BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
+# libraries that tests load, or put in front of the program
+PLUGINS   := $(BUILD)/tests/shim.so $(BUILD)/tests/fake_nvml.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages test_kill_% equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_kill% test_disk test_ablate equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 always:
 
-.PHONY: always help all lib tests deps demo test test-mpi kill-data asan check-all check-neon layers bench fuzz fuzz-bins clean install
+.PHONY: always help all lib tests deps demo test test-mpi kill-test kill-data asan check-all check-neon layers bench fuzz fuzz-bins clean install
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
 all: $(LIB) $(BIN) ## the library and the program
 lib: $(LIB)
-tests: $(TESTS) ## the test programs
+tests: $(TESTS) $(PLUGINS) ## the test programs
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -146,6 +148,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(LIB)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS) $(LIBS)
 
+# they go into other processes: no sanitizer of their own
+$(BUILD)/tests/%.so: tests/%.c
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
+
 # with FUZZER=1 libFuzzer drives the targets, else fuzz/replay.c runs saved inputs and their mutations
 REPLAY := $(if $(FUZZER),,$(BUILD)/obj/fuzz/replay.o)
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(REPLAY) $(LIB)
@@ -171,9 +179,12 @@ test: ## every test that a commit needs
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan asan
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(ASAN_TESTS)"
 
-KILLS = 200
+KILLS = 50
 SEED  = 1
-kill-data: $(BUILD)/tests/test_kill_data ## data build killed KILLS times (SEED): the bytes of an undisturbed build
+kill-test: all tests ## KILLS=n SEED=s: a training run killed at n drawn moments ends with the bits of an undisturbed one
+	$(BUILD)/tests/test_kill --kills $(KILLS) --seed $(SEED)
+
+kill-data: $(BUILD)/tests/test_kill_data ## the same for data build
 	$< $(KILLS) $(SEED)
 
 test-mpi: ## several ranks: 1, 2, 4 and more give the same bits, resume with other numbers, survive the death of a rank
@@ -181,7 +192,7 @@ test-mpi: ## several ranks: 1, 2, 4 and more give the same bits, resume with oth
 	@$(SUBMAKE) all $(BUILD)/tests/equal_mpi
 	$(BUILD)/tests/equal_mpi full
 
-asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(FUZZ)
+asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(PLUGINS) $(FUZZ)
 
 check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
 	@CC='$(CC)' tools/deps.sh build test
@@ -189,8 +200,10 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
 	@$(SUBMAKE) MODE=asan BUILD=$(BUILD)-asan all tests fuzz-bins
 	@tools/run_tests.sh $(BUILD) $(BUILD)-asan "$(notdir $(TESTS))"
-	@$(SUBMAKE) kill-data
+	@$(SUBMAKE) KILLS=200 kill-data
 	$(BUILD)/tests/equal_mpi full
+	@$(SUBMAKE) KILLS=500 kill-test
+	$(BUILD)/tests/test_disk --faults 200 --seed 2
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \

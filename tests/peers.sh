@@ -1,6 +1,6 @@
 #!/bin/bash
-# peers.sh - what other people's programs make of our files: llama.cpp (npm node-llama-cpp), @huggingface/gguf and tiktoken, and a parser of
-# safetensors that shares no code with ours.  The last line sums all: "N passed, N failed".
+# peers.sh - what other people's programs make of our files: llama.cpp (npm node-llama-cpp), @huggingface/gguf and tiktoken, a parser of
+# safetensors that shares no code with ours, and readers of TensorBoard events and of Prometheus metrics.  The last line sums all: "N passed, N failed".
 #   BUILD    where slm2 lies (build)
 #   PEERS    folder that npm installs into, reused when complete (BUILD/peers)
 #   SEED     of the random texts (default: the date)
@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build}
 peers=${PEERS:-$BUILD/peers}
-scripts=(llama gguf safetensors tiktoken)
+scripts=(llama gguf safetensors tiktoken observe)
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} NODE_LLAMA_CPP_SKIP_DOWNLOAD=true
 
 skip() {

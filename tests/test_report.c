@@ -16,18 +16,24 @@ static void test_energy(void **state)
 {
     (void)state;
     /* the report: 92,000 h, about 30 MWh, about 11 t */
-    double mwh = slm2_energy_mwh(92000, 296.44);
+    struct slm2_energy_terms t = slm2_energy_terms_default(), hydro = {.core_watts = 10, .pue = 1.5, .t_per_mwh = 0.024};
+    char text[SLM2_TEXT_MAX];
+    double mwh = slm2_energy_mwh(92000, 296.44, &t);
     assert_true(fabs(mwh - 30.0) < 0.01);
-    assert_true(fabs(slm2_energy_tco2(mwh) - 11.55) < 0.01);
-    assert_true(fabs(slm2_energy_mwh(1e6, 1) - 1.1) < 1e-12);
+    assert_true(fabs(slm2_energy_tco2(mwh, &t) - 11.55) < 0.01);
+    assert_string_equal(slm2_text_watt_hours(text, mwh * 1e6), "30 MWh");
+    assert_int_equal((int)slm2_energy_tco2(mwh, &t), 11);
+    assert_true(fabs(slm2_energy_mwh(1e6, 1, &t) - 1.1) < 1e-12);
+    assert_true(fabs(slm2_energy_mwh(1e6, 1, &hydro) - 1.5) < 1e-12 && fabs(slm2_energy_tco2(2, &hydro) - 0.048) < 1e-12);
 
     struct slm2_ledger_cost cost = {.wall_s = 1800, .cpu_s = 7200};
-    struct slm2_energy e = slm2_energy_of(&cost, 10);
+    struct slm2_energy e = slm2_energy_of(&cost, &t);
     assert_false(e.measured);
     assert_true(fabs(e.device_h - 2) < 1e-12 && fabs(e.device_wh - 20) < 1e-12 && fabs(e.wh - 22) < 1e-9 && fabs(e.co2_g - 8.47) < 1e-9);
     cost.rapl = true;
     cost.rapl_j = 36000; /* 10 Wh, whatever the watts */
-    struct slm2_energy m = slm2_energy_of(&cost, 1000);
+    t.core_watts = 1000;
+    struct slm2_energy m = slm2_energy_of(&cost, &t);
     assert_true(m.measured && fabs(m.wh - 11) < 1e-9 && fabs(m.co2_g - 4.235) < 1e-9);
     struct slm2_energy sum = {.measured = true};
     slm2_energy_add(&sum, &m);
@@ -225,7 +231,7 @@ static void test_page(void **state)
     snprintf(out, sizeof out, "%s/report.html", dir);
     const char *dirs[] = {dir};
     struct slm2_report_opts o = slm2_report_opts_default();
-    o.core_watts = 12.5;
+    o.energy.core_watts = 12.5;
     o.title = "A <title>";
     if (slm2_report_write(dirs, 1, out, &o, &err) != SLM2_OK) fail_msg("%s", err.msg);
     assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);
@@ -247,6 +253,64 @@ static void test_page(void **state)
     assert_true(fabs(json_number_value(json_object_get(json_object_get(first, "last"), "valid_loss")) - 7) < 1e-12);
     json_decref(j);
     slm2_buf_free(&page);
+    assert_int_equal(slm2_dir_remove(dir, &err), SLM2_OK);
+}
+
+/* A run of n steps in dir/name/pretrain whose loss falls by `fall` a step. */
+static void make_one_of_two(const char *dir, const char *name, int n, double fall, const char *config)
+{
+    char path[512];
+    struct slm2_ledger *l;
+    struct slm2_err err;
+    snprintf(path, sizeof path, "%s/%s/pretrain", dir, name);
+    assert_int_equal(slm2_dir_make(path, &err), SLM2_OK);
+    snprintf(path, sizeof path, "%s/%s/pretrain/run.sqlite", dir, name);
+    assert_int_equal(slm2_ledger_open(&l, path, "pretrain", &err), SLM2_OK);
+    slm2_ledger_run(l, "config", config);
+    for (int i = 0; i <= n; i++) {
+        if (i) slm2_ledger_metric(l, i, "loss", 11 - fall * i);
+        if (i) slm2_ledger_metric(l, i, "tokens", 512.0 * i);
+        if (i % 2 == 0) slm2_ledger_metric(l, i, "valid_loss", 12 - fall * i);
+        if (i % 2 == 0) slm2_ledger_metric(l, i, "valid_loss.<de>", 13 - fall * i);
+    }
+    assert_int_equal(slm2_ledger_close(l, &err), SLM2_OK);
+}
+
+static void test_compare(void **state)
+{
+    (void)state;
+    char dir[256], out[512], a[512], b[512];
+    struct slm2_err err;
+    struct slm2_buf page = {0};
+    make_dir(dir, sizeof dir);
+    make_one_of_two(dir, "a<b>", 8, 0.25, "run: \"x\"\nseed: 7\nsources: \n  - name: \"en\"\n    weight: 3\ntrain:\n    steps: 8\n    n_ctx: 256\n");
+    make_one_of_two(dir, "c", 4, 0.5, "run: \"y\"\nseed: 7\nsources: \n  - name: \"en\"\n    weight: 2\ntrain:\n    steps: 4\n    n_ctx: 256\n");
+    snprintf(out, sizeof out, "%s/compare.html", dir);
+    snprintf(a, sizeof a, "%s/a<b>", dir);
+    snprintf(b, sizeof b, "%s/c", dir);
+    const char *dirs[] = {a, b, a, b, a, b, a, b, a};
+    struct slm2_report_opts o = slm2_report_opts_default();
+    o.compare = true;
+    if (slm2_report_write(dirs, 2, out, &o, &err) != SLM2_OK) fail_msg("%s", err.msg);
+    assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);
+    expect_well_formed(page.v);
+    static const char *const want[] = {"<i class=\"dot c0\"></i>a&lt;b&gt;</th>", "<i class=\"dot c1\"></i>c</th>", "<th>train.steps</th><td class=\"n wrap\">8</td><td class=\"n wrap\">4</td>",
+                                       "<th>sources.0.weight</th><td class=\"n wrap\">3</td><td class=\"n wrap\">2</td>", "Training loss", "&lt;de&gt;, nats per token", ">tokens</text>", ">step</text>",
+                                       "<th>held-out loss, nats a token</th><td class=\"n\">10</td><td class=\"n\">10</td>", "<th>steps</th><td class=\"n\">8</td><td class=\"n\">4</td>"};
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) expect_text(&page, want[i]);
+    static const char *const never[] = {"<script", "http:", "https:", "nan", "<th>seed</th>", "<th>train.n_ctx</th>", "<th>run</th>"};
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
+        if (strstr(page.v, never[i])) fail_msg("the page has: %s", never[i]);
+    assert_null(strstr(page.v, "a<b>"));
+    /* against tokens both runs begin at 0, and the shorter ends in the middle: 4 steps of 8, on the same scale as against steps */
+    const char *by_step = strstr(page.v, "Held-out loss, nats per token"), *line = strstr(by_step, "<path class=\"line c1\" d=\"");
+    assert_non_null(line);
+    const char *by_tokens = strstr(line + 1, "Held-out loss, nats per token"), *again = strstr(by_tokens, "<path class=\"line c1\" d=\"");
+    assert_int_equal(strncmp(line, again, strcspn(line, ">")), 0);
+    slm2_buf_free(&page);
+    assert_int_equal(slm2_report_write(dirs, 1, out, &o, &err), SLM2_EUSAGE);
+    assert_int_equal(slm2_report_write(dirs, 9, out, &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "at most 8"));
     assert_int_equal(slm2_dir_remove(dir, &err), SLM2_OK);
 }
 
@@ -278,6 +342,6 @@ static void test_failures(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_energy), cmocka_unit_test(test_text), cmocka_unit_test(test_setting), cmocka_unit_test(test_chart), cmocka_unit_test(test_page), cmocka_unit_test(test_failures),
+    cmocka_unit_test(test_energy), cmocka_unit_test(test_text), cmocka_unit_test(test_setting), cmocka_unit_test(test_chart), cmocka_unit_test(test_page), cmocka_unit_test(test_compare), cmocka_unit_test(test_failures),
 };
 SLM2_TEST_MAIN(tests)

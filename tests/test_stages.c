@@ -1,5 +1,6 @@
 /* test_stages.c - SFT, DPO and self-knowledge on a very small model: SFT and DPO move their own figures on held-out data, and a run that was stopped (at once,
  * twice at one step, or at some moment) and resumed ends with the same bits and the same first figures as one that was not. */
+#include <glob.h>
 #include <math.h>
 #include <signal.h>
 #include <string.h>
@@ -114,7 +115,19 @@ static void resumes(stage_fn *stage, const char *const *more, int n_more, const 
     if (st != SLM2_OK) assert_int_equal(st, SLM2_ESTOP);
     stop_after_ms(0);
     stop = 0;
-    ok(run(stage, "parts", more, n_more, &parts, &err), &err);
+    /* the last part is watched, which changes nothing */
+    char events[300];
+    const char *watched[16] = {events};
+    glob_t found;
+    snprintf(events, sizeof events, "tensorboard=%s", path("events"));
+    for (int i = 0; i < n_more; i++) watched[i + 1] = more[i];
+    ok(run(stage, "parts", watched, n_more + 1, &parts, &err), &err);
+    snprintf(events, sizeof events, "%s/events.out.tfevents.*", path("events"));
+    assert_int_equal(glob(events, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    assert_true(stat(found.gl_pathv[0], &manifest[0]) == 0 && manifest[0].st_size > 200);
+    globfree(&found);
+    ok(slm2_dir_remove(path("events"), &err), &err);
     same_model("whole", "parts");
     assert_true(slm2_stage_figure(&parts, start) == before);
     assert_true(slm2_stage_figure(&parts, metric) == after);

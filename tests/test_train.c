@@ -39,6 +39,13 @@ static void later_schedules(void **state)
     struct slm2_err err;
     assert_true(slm2_schedule_lr(&s, 0) == 0 && slm2_schedule_lr(&s, 5) == 1 && slm2_schedule_lr(&s, 10) == 2);
     assert_true(fabs(slm2_schedule_lr(&s, 60) - 1) < 1e-15 && slm2_schedule_lr(&s, 110) == 0 && slm2_schedule_lr(&s, 1000) == 0);
+    s.kind = SLM2_SCHEDULE_RSQRT; /* M sqrt(W / s), and a cooldown from step 90 on */
+    s.cooldown_start = 90;
+    s.n_cooldown = 20;
+    assert_true(slm2_schedule_lr(&s, 5) == 1 && slm2_schedule_lr(&s, 10) == 2 && fabs(slm2_schedule_lr(&s, 40) - 1) < 1e-15 && fabs(slm2_schedule_lr(&s, 90) - 2.0 / 3) < 1e-15);
+    assert_true(fabs(slm2_schedule_lr(&s, 100) - 1.0 / 3) < 1e-15 && slm2_schedule_lr(&s, 110) == 0);
+    assert_string_equal(slm2_schedule_phase(&s, 40), "rsqrt");
+    assert_string_equal(slm2_schedule_phase(&s, 95), "cooldown");
     s.kind = SLM2_SCHEDULE_LINEAR;
     assert_true(fabs(slm2_schedule_lr(&s, 35) - 1.5) < 1e-15 && slm2_schedule_lr(&s, 110) == 0);
     assert_string_equal(slm2_schedule_phase(&s, 35), "linear");

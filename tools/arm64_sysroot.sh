@@ -8,7 +8,8 @@ set -euo pipefail
 dir=${1:?usage: tools/arm64_sysroot.sh DIR}
 packages=(libcmocka-dev libcmocka0 libjansson-dev libjansson4 libyaml-dev libyaml-0-2 libzstd-dev libzstd1 zlib1g-dev zlib1g
           libutf8proc-dev libutf8proc2 libsqlite3-dev libsqlite3-0 libedit-dev libedit2 libbsd-dev libbsd0 libmd-dev libmd0
-          libncurses-dev libncurses6 libtinfo6)
+          libncurses-dev libncurses6 libtinfo6 libmicrohttpd-dev libmicrohttpd12 libgnutls30 libp11-kit0 libidn2-0 libunistring2
+          libtasn1-6 libnettle8 libhogweed6 libgmp10 libffi8)
 
 [ "$(cat "$dir/complete" 2>/dev/null)" != "${packages[*]}" ] || exit 0
 if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then

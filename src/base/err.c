@@ -47,17 +47,33 @@ slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...
     return st;
 }
 
+const char *slm2_errno_remedy(int code)
+{
+    switch (code) {
+    case ENOSPC:
+    case EDQUOT: return "make room there, then run the same command again";
+    case EFBIG: return "a limit on the size of files was reached: see `ulimit -f`";
+    case EROFS: return "that disk is read-only: choose another folder, or mount it for writing";
+    case EACCES:
+    case EPERM: return "look at the owner and the permissions of the file and its folder";
+    case EIO: return "the disk may be failing: look at the system's log";
+    case EMFILE: return "raise the limit on open files: see `ulimit -n`";
+    default: return NULL;
+    }
+}
+
 slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...)
 {
     int code = errno;
     if (!err) return SLM2_EIO;
-    char what[sizeof err->msg], text[sizeof err->msg + 136], reason[128];
+    char what[sizeof err->msg], text[sizeof err->msg + 240], reason[128];
+    const char *remedy = slm2_errno_remedy(code);
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     if (strerror_r(code, reason, sizeof reason)) snprintf(reason, sizeof reason, "error %d", code);
-    snprintf(text, sizeof text, "%s: %s", what, reason);
+    snprintf(text, sizeof text, "%s: %s%s%s%s", what, reason, remedy ? " (" : "", remedy ? remedy : "", remedy ? ")" : "");
     store(err, SLM2_EIO, text);
     return SLM2_EIO;
 }

@@ -8,8 +8,11 @@
 slm2_status slm2_fail(struct slm2_err *err, slm2_status st, const char *fmt, ...) SLM2_PRINTF(3, 4);
 /* Puts "context: " in front of the message already in err and returns st. */
 slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...) SLM2_PRINTF(3, 4);
-/* SLM2_EIO with strerror(errno) behind the message. */
+/* SLM2_EIO with strerror(errno) behind the message, and where errno tells one, a remedy. */
 slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...) SLM2_PRINTF(2, 3);
+
+/* What a person can do about an errno: "make room there, ..."; NULL where it does not tell. */
+const char *slm2_errno_remedy(int code);
 
 /* if a call fails, pass its status up */
 #define SLM2_TRY(call)                          \

@@ -118,9 +118,13 @@ slm2_status slm2_dir_make(const char *path, struct slm2_err *err)
     for (char *at = p;;) {
         char *slash = strchr(at + (*at == '/'), '/');
         if (slash) *slash = 0;
-        if (*p && mkdir(p, 0777) && !slm2_path_is_dir(p)) {
-            st = slm2_fail_errno(err, "%s: folder cannot be made", p);
-            break;
+        if (*p && mkdir(p, 0777)) {
+            int code = errno; /* asking whether it is there writes another */
+            if (!slm2_path_is_dir(p)) {
+                errno = code;
+                st = slm2_fail_errno(err, "%s: folder cannot be made", p);
+                break;
+            }
         }
         if (!slash) break;
         *slash = '/';

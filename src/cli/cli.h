@@ -31,6 +31,7 @@
     X(sft, "training", "supervised fine-tuning on conversations")                                       \
     X(dpo, "training", "direct preference optimisation on answer pairs")                                \
     X(selfknow, "training", "self-knowledge training with the negative token")                          \
+    X(ablate, "evaluation", "a grid of small models: data, digits, schedules")                          \
     X(eval, "evaluation", "benchmark tasks: tables and JSON")                                           \
     X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
     X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \

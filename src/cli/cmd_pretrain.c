@@ -21,6 +21,7 @@ static const struct slm2_cli_doc doc = {
              "Under mpirun or srun the ranks share the micro-batches of a step and the optimizer's state (ZeRO stage 1); any number\n"
              "of ranks gives the same bits, and a checkpoint goes on with any other number. See docs/TRAINING.md.\n"
              "--plan prints tokens, FLOPs, memory of a rank, time, energy and CO2 of the run, and starts nothing.\n"
+             "--tensorboard DIR writes event files; --metrics-port N serves http://127.0.0.1:N/metrics while it runs. Neither changes a bit.\n"
              "The run folder holds step-* checkpoints (Hugging Face form), run.sqlite (the ledger) and final/ (the model).",
     .examples = "slm2 pretrain configs/nano.yml\nslm2 pretrain configs/nano.yml --set train.steps=50 --run runs/short -t 2\n"
                 "slm2 pretrain configs/stablelm-2-1_6b.yml --plan --devices 512",

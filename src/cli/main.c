@@ -251,6 +251,7 @@ int main(int argc, char **argv)
 {
     limit_spinning(argv);
     signal(SIGPIPE, SIG_DFL); /* `slm2 ... | head` ends quietly, even where a parent ignored the signal */
+    signal(SIGXFSZ, SIG_IGN); /* a file over `ulimit -f` is then an error with a message */
     slm2_log_sink(slm2_log_stderr, NULL);
     int rc = dispatch(argc, argv);
     slm2_progress_end();

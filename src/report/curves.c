@@ -9,19 +9,17 @@
 #include "train/schedule.h"
 
 /* ---- series ---------------------------------------------------------------------------------------------------------------- */
-struct curve { double *x, *y; int n; };
-
-static void curve_free(struct curve *c)
+void slm2_curve_free(struct slm2_curve *c)
 {
     free(c->x);
     free(c->y);
-    *c = (struct curve){0};
+    *c = (struct slm2_curve){0};
 }
 
-static slm2_status curve_read(struct curve *c, const struct slm2_report_run *run, const char *name, struct slm2_err *err)
+slm2_status slm2_curve_read(struct slm2_curve *c, const struct slm2_report_run *run, const char *name, struct slm2_err *err)
 {
     struct slm2_series s;
-    *c = (struct curve){0};
+    *c = (struct slm2_curve){0};
     SLM2_TRY(slm2_ledger_series(run->ledger, name, &s, err));
     slm2_status st = SLM2_OK;
     if (s.n) {
@@ -32,15 +30,14 @@ static slm2_status curve_read(struct curve *c, const struct slm2_report_run *run
         if (st == SLM2_OK) c->n = s.n;
     }
     slm2_series_free(&s);
-    if (st != SLM2_OK) curve_free(c);
+    if (st != SLM2_OK) slm2_curve_free(c);
     return st;
 }
 
-/* Mean over a window around each value, about a twenty-fifth of the curve wide; shorter at the ends. */
-static slm2_status curve_smooth(struct curve *out, const struct curve *c, struct slm2_err *err)
+slm2_status slm2_curve_smooth(struct slm2_curve *out, const struct slm2_curve *c, struct slm2_err *err)
 {
     int half = c->n / 50 + 1;
-    *out = (struct curve){.x = malloc((size_t)(c->n + 1) * sizeof *out->x), .y = malloc((size_t)(c->n + 1) * sizeof *out->y), .n = c->n};
+    *out = (struct slm2_curve){.x = malloc((size_t)(c->n + 1) * sizeof *out->x), .y = malloc((size_t)(c->n + 1) * sizeof *out->y), .n = c->n};
     double *sum = malloc((size_t)(c->n + 1) * sizeof *sum);
     slm2_status st = out->x && out->y && sum ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for a smoothed curve");
     if (st == SLM2_OK) {
@@ -52,7 +49,7 @@ static slm2_status curve_smooth(struct curve *out, const struct curve *c, struct
             out->x[i] = c->x[i];
             out->y[i] = (sum[i + w + 1] - sum[i - w]) / (2 * w + 1);
         }
-    } else curve_free(out);
+    } else slm2_curve_free(out);
     free(sum);
     return st;
 }
@@ -64,26 +61,26 @@ struct want { const char *metric, *label; int color; bool marks; };
 static slm2_status chart_of(const struct slm2_report_run *run, const char *title, bool y_zero, const struct want *w, int n, struct slm2_buf *out, struct slm2_err *err)
 {
     enum { MAX_LINE = SLM2_SVG_N_COLOR };
-    struct curve c[MAX_LINE] = {{0}};
+    struct slm2_curve c[MAX_LINE] = {{0}};
     struct slm2_svg_line line[MAX_LINE];
     slm2_status st = SLM2_OK;
     for (int i = 0; i < n && i < MAX_LINE && st == SLM2_OK; i++) {
-        st = curve_read(&c[i], run, w[i].metric, err);
+        st = slm2_curve_read(&c[i], run, w[i].metric, err);
         line[i] = (struct slm2_svg_line){.label = w[i].label, .x = c[i].x, .y = c[i].y, .n = c[i].n, .color = w[i].color, .marks = w[i].marks};
     }
     if (st == SLM2_OK) slm2_svg_chart(out, &(struct slm2_svg_chart){.title = title, .x_label = "step", .line = line, .n_line = n < MAX_LINE ? n : MAX_LINE, .y_zero = y_zero});
-    for (int i = 0; i < MAX_LINE; i++) curve_free(&c[i]);
+    for (int i = 0; i < MAX_LINE; i++) slm2_curve_free(&c[i]);
     return st;
 }
 
 /* Training loss, pale as measured and smoothed above it, with the validation loss and the unigram entropy. */
 static slm2_status loss_chart(const struct slm2_report_run *run, const char *title, const char *train_label, struct slm2_buf *out, struct slm2_err *err)
 {
-    struct curve train = {0}, smooth = {0}, valid = {0};
+    struct slm2_curve train = {0}, smooth = {0}, valid = {0};
     double entropy = slm2_report_figure(run, "unigram_entropy");
-    slm2_status st = curve_read(&train, run, "loss", err);
-    if (st == SLM2_OK) st = curve_read(&valid, run, "valid_loss", err);
-    if (st == SLM2_OK) st = curve_smooth(&smooth, &train, err);
+    slm2_status st = slm2_curve_read(&train, run, "loss", err);
+    if (st == SLM2_OK) st = slm2_curve_read(&valid, run, "valid_loss", err);
+    if (st == SLM2_OK) st = slm2_curve_smooth(&smooth, &train, err);
     if (st == SLM2_OK) {
         bool raw = train.n < 25;
         struct slm2_svg_line line[] = {
@@ -94,9 +91,9 @@ static slm2_status loss_chart(const struct slm2_report_run *run, const char *tit
         struct slm2_svg_rule rule = {.label = "unigram entropy", .y = entropy, .color = 7};
         slm2_svg_chart(out, &(struct slm2_svg_chart){.title = title, .x_label = "step", .line = line, .n_line = 3, .rule = &rule, .n_rule = isfinite(entropy)});
     }
-    curve_free(&train);
-    curve_free(&smooth);
-    curve_free(&valid);
+    slm2_curve_free(&train);
+    slm2_curve_free(&smooth);
+    slm2_curve_free(&valid);
     return st;
 }
 
@@ -124,12 +121,12 @@ static slm2_status lr_chart(const struct slm2_report_run *run, struct slm2_buf *
 {
     enum { MAX_BAND = 6 };
     static const struct { const char *phase, *label; } name[] = {{"warmup", "warm-up"}, {"cosine", "cosine"}, {"rsqrt", "inverse root"}, {"linear", "linear"}, {"cooldown", "cooldown"}, {"end", "end"}};
-    struct curve lr;
+    struct slm2_curve lr;
     struct slm2_schedule s;
     struct slm2_svg_band band[MAX_BAND];
     const char *phase = "";
     int n = 0;
-    SLM2_TRY(curve_read(&lr, run, "lr", err));
+    SLM2_TRY(slm2_curve_read(&lr, run, "lr", err));
     for (int i = 0; i < lr.n && schedule_of(run, &s); i++) { /* the rate of step k was that of k - 1 updates */
         const char *now = slm2_schedule_phase(&s, (int64_t)lr.x[i] - 1);
         if (strcmp(now, phase) == 0) {
@@ -145,20 +142,20 @@ static slm2_status lr_chart(const struct slm2_report_run *run, struct slm2_buf *
     }
     struct slm2_svg_line line = {.label = "learning rate", .x = lr.x, .y = lr.y, .n = lr.n, .color = 0};
     slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Learning rate and its stages", .x_label = "step", .line = &line, .n_line = 1, .band = band, .n_band = n, .y_zero = true});
-    curve_free(&lr);
+    slm2_curve_free(&lr);
     return SLM2_OK;
 }
 
 static slm2_status grad_chart(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
 {
-    struct curve g;
+    struct slm2_curve g;
     double least = HUGE_VAL, most = 0;
-    SLM2_TRY(curve_read(&g, run, "grad_norm", err));
+    SLM2_TRY(slm2_curve_read(&g, run, "grad_norm", err));
     for (int i = 0; i < g.n; i++)
         if (isfinite(g.y[i]) && g.y[i] > 0) least = fmin(least, g.y[i]), most = fmax(most, g.y[i]);
     struct slm2_svg_line line = {.label = "before clipping", .x = g.x, .y = g.y, .n = g.n, .color = 3};
     slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Gradient norm", .x_label = "step", .line = &line, .n_line = 1, .y_zero = true, .y_log = most > 20 * least});
-    curve_free(&g);
+    slm2_curve_free(&g);
     return SLM2_OK;
 }
 
@@ -189,6 +186,67 @@ static slm2_status source_bars(const struct slm2_report_run *run, struct slm2_bu
     return SLM2_OK;
 }
 
+/* ---- power ---------------------------------------------------------------------------------------------------------------------- */
+struct power_curves { /* one a device */
+    struct slm2_curve c[SLM2_SVG_N_COLOR];
+    char name[SLM2_SVG_N_COLOR][80], session[24];
+    int n, cap[SLM2_SVG_N_COLOR];
+    double minutes[SLM2_SVG_N_COLOR], time[SLM2_SVG_N_COLOR], joules[SLM2_SVG_N_COLOR]; /* of the last sample */
+    bool failed;
+};
+
+/* session, time, device, joules in order of time: between two samples of a device lies its mean power. */
+static void take_sample(void *user, int n_col, const char *const *text)
+{
+    struct power_curves *p = user;
+    if (n_col < 4 || !text[0] || !text[1] || !text[2] || !text[3] || p->failed) return;
+    double time = strtod(text[1], NULL), joules = strtod(text[3], NULL);
+    if (strcmp(text[0], p->session)) { /* a new start of the program: the time between is not running time */
+        snprintf(p->session, sizeof p->session, "%s", text[0]);
+        for (int i = 0; i < p->n; i++) p->time[i] = (double)NAN;
+    }
+    int k = 0;
+    while (k < p->n && strcmp(p->name[k], text[2])) k++;
+    if (k == SLM2_SVG_N_COLOR) return;
+    if (k == p->n) {
+        snprintf(p->name[p->n++], sizeof p->name[0], "%s", text[2]);
+        p->time[k] = (double)NAN;
+    }
+    struct slm2_curve *c = &p->c[k];
+    if (c->n == p->cap[k]) {
+        int cap = p->cap[k] ? 2 * p->cap[k] : 256;
+        double *x = realloc(c->x, (size_t)cap * sizeof *x), *y = x ? realloc(c->y, (size_t)cap * sizeof *y) : NULL;
+        if (x) c->x = x;
+        if (y) c->y = y;
+        if (!y) {
+            p->failed = true;
+            return;
+        }
+        p->cap[k] = cap;
+    }
+    if (time > p->time[k]) {
+        p->minutes[k] += (time - p->time[k]) / 60;
+        c->x[c->n] = p->minutes[k];
+        c->y[c->n++] = (joules - p->joules[k]) / (time - p->time[k]);
+    }
+    p->time[k] = time;
+    p->joules[k] = joules;
+}
+
+static slm2_status power_chart(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    struct power_curves p = {0};
+    struct slm2_svg_line line[SLM2_SVG_N_COLOR];
+    slm2_status st = SLM2_OK;
+    if (!run->sampled) return SLM2_OK;
+    st = slm2_ledger_query(run->ledger, "SELECT session, time, device, joules FROM energy ORDER BY rowid", NULL, take_sample, &p, err);
+    if (st == SLM2_OK && p.failed) st = slm2_fail(err, SLM2_ENOMEM, "%s: no memory for its power", run->dir);
+    for (int i = 0; i < p.n; i++) line[i] = (struct slm2_svg_line){.label = p.name[i], .x = p.c[i].x, .y = p.c[i].y, .n = p.c[i].n, .color = i};
+    if (st == SLM2_OK) slm2_svg_chart(out, &(struct slm2_svg_chart){.title = "Power by the machine's counters, W", .x_label = "minutes of running", .line = line, .n_line = p.n, .y_zero = true});
+    for (int i = 0; i < SLM2_SVG_N_COLOR; i++) slm2_curve_free(&p.c[i]);
+    return st;
+}
+
 static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
 {
     static const struct want speed[] = {{"tokens_s", "tokens per second", 2, false}};
@@ -196,6 +254,7 @@ static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm
     SLM2_TRY(lr_chart(run, out, err));
     SLM2_TRY(grad_chart(run, out, err));
     SLM2_TRY(chart_of(run, "Speed, tokens per second", true, speed, 1, out, err));
+    SLM2_TRY(power_chart(run, out, err));
     SLM2_TRY(source_losses(run, out, err));
     return source_bars(run, out, err);
 }

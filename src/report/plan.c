@@ -95,8 +95,9 @@ slm2_status slm2_plan_make(struct slm2_run_plan *p, const struct slm2_pretrain_o
     p->step_s = (double)p->micro_batches * o->micro_batch * n_ctx * p->counted_flops_per_token / rate;
     p->hours = p->step_s * (double)p->steps / 3600;
     p->device_hours = p->hours * d->devices;
-    p->mwh = slm2_energy_mwh(p->device_hours, d->device_watts) * d->pue / SLM2_ENERGY_PUE;
-    p->tco2 = slm2_energy_tco2(p->mwh) * d->t_per_mwh / SLM2_ENERGY_T_PER_MWH;
+    const struct slm2_energy_terms terms = {.pue = d->pue, .t_per_mwh = d->t_per_mwh};
+    p->mwh = slm2_energy_mwh(p->device_hours, d->device_watts, &terms);
+    p->tco2 = slm2_energy_tco2(p->mwh, &terms);
     return SLM2_OK;
 }
 

@@ -10,7 +10,7 @@
 
 struct slm2_report_opts slm2_report_opts_default(void)
 {
-    return (struct slm2_report_opts){.core_watts = SLM2_ENERGY_CORE_WATTS};
+    return (struct slm2_report_opts){.energy = slm2_energy_terms_default()};
 }
 
 slm2_status slm2_report_write(const char *const *run_dirs, int n, const char *out_path, const struct slm2_report_opts *o, struct slm2_err *err)
@@ -19,8 +19,8 @@ slm2_status slm2_report_write(const char *const *run_dirs, int n, const char *ou
     struct slm2_report_runs runs;
     struct slm2_buf page = {0};
     if (!o) o = &def;
-    slm2_status st = slm2_report_runs_open(&runs, run_dirs, n, o->core_watts, err);
-    if (st == SLM2_OK) st = slm2_report_html(&runs, o, &page, err);
+    slm2_status st = slm2_report_runs_open(&runs, run_dirs, n, &o->energy, err);
+    if (st == SLM2_OK) st = o->compare ? slm2_report_compare_html(&runs, o, &page, err) : slm2_report_html(&runs, o, &page, err);
     if (st == SLM2_OK) st = slm2_file_write(out_path, page.v, page.n, err);
     slm2_buf_free(&page);
     slm2_report_runs_free(&runs);
@@ -68,14 +68,14 @@ slm2_status slm2_report_figures(const char *const *run_dirs, int n, const struct
     struct slm2_energy sum = {.measured = true};
     if (!o) o = &def;
     *out = NULL;
-    slm2_status st = slm2_report_runs_open(&runs, run_dirs, n, o->core_watts, err);
+    slm2_status st = slm2_report_runs_open(&runs, run_dirs, n, &o->energy, err);
     if (st == SLM2_OK) {
         json_t *stages = json_array();
         for (int i = 0; i < runs.n; i++) {
             json_array_append_new(stages, run_json(&runs.run[i]));
             slm2_energy_add(&sum, &runs.run[i].energy);
         }
-        *out = json_pack("{s:o, s:o, s:f, s:f, s:f}", "stages", stages, "energy", energy_json(&sum), "core_watts", o->core_watts, "pue", SLM2_ENERGY_PUE, "t_co2_per_mwh", SLM2_ENERGY_T_PER_MWH);
+        *out = json_pack("{s:o, s:o, s:f, s:f, s:f}", "stages", stages, "energy", energy_json(&sum), "core_watts", o->energy.core_watts, "pue", o->energy.pue, "t_co2_per_mwh", o->energy.t_per_mwh);
         if (!*out) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the figures");
     }
     slm2_report_runs_free(&runs);

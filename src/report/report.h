@@ -9,10 +9,12 @@
 #ifndef SLM2_REPORT_REPORT_H
 #define SLM2_REPORT_REPORT_H
 #include "base/json.h"
+#include "report/energy.h"
 
 struct slm2_report_opts {
-    double core_watts;  /* power of a busy core where nothing measured it, W */
-    const char *title;  /* NULL: "Training report" */
+    struct slm2_energy_terms energy;
+    const char *title;  /* NULL: "Training report", "Runs compared" */
+    bool compare;       /* the runs beside each other, curve over curve, instead of one after the other */
 };
 struct slm2_report_opts slm2_report_opts_default(void);
 /* Reads run_dirs[n] and writes the page to out_path, whole or not at all.  A folder without a ledger, a damaged ledger or JSON

@@ -134,7 +134,7 @@ static slm2_status read_tables(struct slm2_report_run *run, struct slm2_err *err
     return SLM2_OK;
 }
 
-static slm2_status add_run(struct slm2_report_runs *r, const char *dir, const char *path, double core_watts, struct slm2_err *err)
+static slm2_status add_run(struct slm2_report_runs *r, const char *dir, const char *path, const struct slm2_energy_terms *terms, struct slm2_err *err)
 {
     if (r->n == r->cap) {
         int cap = r->cap ? r->cap * 2 : 8;
@@ -151,7 +151,11 @@ static slm2_status add_run(struct slm2_report_runs *r, const char *dir, const ch
     const char *stage = slm2_rows_find(&run->run, "stage");
     if (!(run->stage = strdup(*stage ? stage : "run"))) return slm2_fail(err, SLM2_ENOMEM, "no memory for %s", dir);
     SLM2_TRY(slm2_ledger_cost(run->ledger, &run->cost, err));
-    run->energy = slm2_energy_of(&run->cost, core_watts);
+    struct slm2_rows found = {0};
+    SLM2_TRY(slm2_ledger_query(run->ledger, "SELECT 1 FROM sqlite_master WHERE name = 'energy'", NULL, take_row, &found, err));
+    run->sampled = found.n_row > 0;
+    rows_free(&found);
+    run->energy = slm2_energy_of(&run->cost, terms);
     return SLM2_OK;
 }
 
@@ -167,18 +171,18 @@ static slm2_status read_json(json_t **j, const char *dir, const char *name, stru
     return SLM2_OK;
 }
 
-static slm2_status add_folder(struct slm2_report_runs *r, const char *dir, double core_watts, struct slm2_err *err)
+static slm2_status add_folder(struct slm2_report_runs *r, const char *dir, const struct slm2_energy_terms *terms, struct slm2_err *err)
 {
     static const char *const stage[] = {"pretrain", "sft", "dpo", "selfknow"};
     char path[MAX_PATH_LEN], sub[MAX_PATH_LEN];
     int before = r->n;
     if (!slm2_path_is_dir(dir)) return slm2_fail(err, SLM2_EUSAGE, "%s: no such folder; want the folder of a run", dir);
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, "run.sqlite", err));
-    if (slm2_path_exists(path)) SLM2_TRY(add_run(r, dir, path, core_watts, err));
+    if (slm2_path_exists(path)) SLM2_TRY(add_run(r, dir, path, terms, err));
     for (size_t i = 0; i < sizeof stage / sizeof stage[0]; i++) {
         SLM2_TRY(slm2_path_join(sub, sizeof sub, dir, stage[i], err));
         SLM2_TRY(slm2_path_join(path, sizeof path, sub, "run.sqlite", err));
-        if (slm2_path_exists(path)) SLM2_TRY(add_run(r, sub, path, core_watts, err));
+        if (slm2_path_exists(path)) SLM2_TRY(add_run(r, sub, path, terms, err));
     }
     if (r->n == before) return slm2_fail(err, SLM2_EUSAGE, "%s: holds no run.sqlite, nor does pretrain/, sft/, dpo/ or selfknow/ in it", dir);
     SLM2_TRY(read_json(&r->eval, dir, "eval.json", err));
@@ -186,11 +190,11 @@ static slm2_status add_folder(struct slm2_report_runs *r, const char *dir, doubl
     return read_json(&r->manifest, dir, "data/manifest.json", err);
 }
 
-slm2_status slm2_report_runs_open(struct slm2_report_runs *r, const char *const *dirs, int n, double core_watts, struct slm2_err *err)
+slm2_status slm2_report_runs_open(struct slm2_report_runs *r, const char *const *dirs, int n, const struct slm2_energy_terms *terms, struct slm2_err *err)
 {
     *r = (struct slm2_report_runs){0};
     if (n < 1) return slm2_fail(err, SLM2_EUSAGE, "a report needs the folder of at least one run");
-    for (int i = 0; i < n; i++) SLM2_TRY(add_folder(r, dirs[i], core_watts, err));
+    for (int i = 0; i < n; i++) SLM2_TRY(add_folder(r, dirs[i], terms, err));
     return SLM2_OK;
 }
 

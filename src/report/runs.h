@@ -22,6 +22,7 @@ struct slm2_report_run {
     struct slm2_rows file;           /* path, source, sha256, bytes, tokens, documents, language, licence */
     struct slm2_rows event;          /* time, step, kind, text */
     struct slm2_rows metric;         /* name, last step, last value, first value */
+    bool sampled;                    /* has the table energy: older ledgers do not */
     struct slm2_ledger_cost cost;
     struct slm2_energy energy;
 };
@@ -30,7 +31,7 @@ struct slm2_report_runs {
     int n, cap;
     json_t *eval, *quant, *manifest; /* NULL when absent; of several folders the last that has one */
 };
-slm2_status slm2_report_runs_open(struct slm2_report_runs *r, const char *const *dirs, int n, double core_watts, struct slm2_err *err);
+slm2_status slm2_report_runs_open(struct slm2_report_runs *r, const char *const *dirs, int n, const struct slm2_energy_terms *terms, struct slm2_err *err);
 void slm2_report_runs_free(struct slm2_report_runs *r); /* also after a failed open */
 
 double slm2_report_figure(const struct slm2_report_run *run, const char *key);  /* NaN when absent */

@@ -96,3 +96,19 @@ const char *slm2_text_real(char *out, double v)
     else snprintf(out, SLM2_TEXT_MAX, "%.4g", v);
     return out;
 }
+
+const char *slm2_text_watt_hours(char *out, double wh)
+{
+    if (wh >= 1e6) snprintf(out, SLM2_TEXT_MAX, "%.3g MWh", wh / 1e6);
+    else if (wh >= 1000) snprintf(out, SLM2_TEXT_MAX, "%.3g kWh", wh / 1000);
+    else snprintf(out, SLM2_TEXT_MAX, "%.3g Wh", wh);
+    return out;
+}
+
+const char *slm2_text_grams(char *out, double g)
+{
+    if (g >= 1e6) snprintf(out, SLM2_TEXT_MAX, "%.3g t", g / 1e6);
+    else if (g >= 1000) snprintf(out, SLM2_TEXT_MAX, "%.3g kg", g / 1000);
+    else snprintf(out, SLM2_TEXT_MAX, "%.3g g", g);
+    return out;
+}

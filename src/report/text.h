@@ -15,4 +15,6 @@ const char *slm2_text_count(char *out, double v);    /* 0, 950, 12.3 k, 1.64 G *
 const char *slm2_text_bytes(char *out, double v);    /* 512 B, 1.5 KiB, 3.06 GiB */
 const char *slm2_text_seconds(char *out, double v);  /* 0.42 s, 3 min 07 s, 2 h 05 min */
 const char *slm2_text_real(char *out, double v);     /* 4 significant digits, no needless zeros: 4.213, 0.0004, 4e-05 */
+const char *slm2_text_watt_hours(char *out, double wh); /* 12.3 Wh, 1.2 kWh, 30 MWh */
+const char *slm2_text_grams(char *out, double g);       /* 12.3 g, 1.2 kg, 11 t */
 #endif

@@ -18,6 +18,10 @@ enum slm2_split {      /* the published patterns; see pretok.c */
 /* Length of the first piece of s[0..n), n > 0.  Splitting a text this way, piece by piece, takes linear time. */
 size_t slm2_split_next(const uint8_t *s, size_t n, enum slm2_split kind);
 
+/* A tokenizer of the first n_rank tokens (0: all) of a vocabulary whose ids are ranks, with another splitting pattern; the special tokens are
+ * Arcade100k's, behind them.  Tokens are in the order of the merges that make them, so any beginning of them is a vocabulary too. */
+slm2_status slm2_tok_variant(struct slm2_tok **out, const struct slm2_tok *from, int32_t n_rank, enum slm2_split split, struct slm2_err *err);
+
 /* NFC of text[0..n).  *changed false: text is in NFC already as far as the quick check knows, and out is untouched;
  * else the result was appended to out.  Bytes that are not UTF-8 stay as they are. */
 slm2_status slm2_nfc(const char *text, size_t n, struct slm2_buf *out, bool *changed, struct slm2_err *err);

@@ -344,7 +344,7 @@ slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const st
 {
     static const enum slm2_state states[] = {SLM2_STATE_MASTER, SLM2_STATE_EXP_AVG, SLM2_STATE_EXP_AVG_SQ};
     bool writes = t->zero.comm->rank == 0;
-    struct place p;
+    struct place p = {0};
     slm2_status st = writes ? prepare(&p, run_dir, t->n_update, err) : SLM2_OK;
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) { /* a failed rank 0 still receives what is sent to it */
         const float *flat;
@@ -352,6 +352,7 @@ slm2_status slm2_ckpt_save(const char *run_dir, struct slm2_trainer *t, const st
         if (flat && st == SLM2_OK) st = save_state_of(t, &p, states[i], flat, tok, err);
     }
     if (writes && st == SLM2_OK) st = complete(t, &p, run_dir, state, keep, pin, err);
+    if (st != SLM2_OK && *p.tmp) slm2_dir_remove(p.tmp, NULL); /* what a full disk holds of it is room that the ledger may still need */
     if (writes && out) snprintf(out, SLM2_PATH_MAX, "%s", p.path);
     return slm2_comm_agree(t->zero.comm, st, err);
 }

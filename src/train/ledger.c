@@ -1,7 +1,8 @@
 /* ledger.c - the SQLite file of a run.  Writes are grouped in transactions that commit() ends; a crash loses the open group only. */
 #include "train/ledger.h"
 
-#include <glob.h>
+#include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -22,10 +23,12 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS metric(step INTEGER, name TEXT, value REAL, PRIMARY KEY(name, step)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS event(time TEXT, step INTEGER, kind TEXT, text TEXT);"
     "CREATE TABLE IF NOT EXISTS figure(key TEXT PRIMARY KEY, value REAL, text TEXT);"
+    "CREATE TABLE IF NOT EXISTS energy(session INTEGER, time REAL, step INTEGER, device TEXT, gpu INTEGER, joules REAL);"
     "CREATE TABLE IF NOT EXISTS session(id INTEGER PRIMARY KEY, started TEXT, wall_s REAL, cpu_s REAL, rapl_j REAL);"
     "PRAGMA user_version = 1;";
 
-enum put { PUT_RUN, PUT_FILE, PUT_SOURCE, PUT_METRIC, PUT_EVENT, PUT_FIGURE, PUT_SESSION, PUT_REWIND, N_PUT };
+enum { ENERGY_EVERY_S = 5 };
+enum put { PUT_RUN, PUT_FILE, PUT_SOURCE, PUT_METRIC, PUT_EVENT, PUT_FIGURE, PUT_SESSION, PUT_ENERGY, PUT_REWIND, N_PUT };
 static const char *const put_sql[N_PUT] = {
     [PUT_RUN] = "INSERT OR REPLACE INTO run VALUES(?1, ?2)",
     [PUT_FILE] = "INSERT OR REPLACE INTO data_file VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -34,55 +37,9 @@ static const char *const put_sql[N_PUT] = {
     [PUT_EVENT] = "INSERT INTO event VALUES(?1, ?2, ?3, ?4)",
     [PUT_FIGURE] = "INSERT OR REPLACE INTO figure VALUES(?1, ?2, ?3)",
     [PUT_SESSION] = "UPDATE session SET wall_s = ?2, cpu_s = ?3, rapl_j = ?4 WHERE id = ?1",
+    [PUT_ENERGY] = "INSERT INTO energy VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [PUT_REWIND] = "DELETE FROM metric WHERE step > ?1",
 };
-
-/* ---- energy counters of the processor packages (RAPL), in microjoules that wrap around ----------------------------------- */
-enum { MAX_ZONE = 16 };
-struct rapl {
-    int n;
-    char path[MAX_ZONE][96];
-    uint64_t last[MAX_ZONE], range[MAX_ZONE];
-    double joules;
-};
-
-static bool read_u64(const char *path, uint64_t *v)
-{
-    FILE *f = fopen(path, "re");
-    if (!f) return false;
-    unsigned long long u;
-    bool ok = fscanf(f, "%llu", &u) == 1;
-    fclose(f);
-    if (ok) *v = u;
-    return ok;
-}
-
-static void rapl_init(struct rapl *r)
-{
-    glob_t g;
-    memset(r, 0, sizeof *r);
-    if (glob("/sys/class/powercap/intel-rapl:[0-9]*", 0, NULL, &g)) return;
-    for (size_t i = 0; i < g.gl_pathc && r->n < MAX_ZONE; i++) {
-        const char *name = strrchr(g.gl_pathv[i], '/');
-        if (strchr(strchr(name, ':') + 1, ':')) continue; /* a part of a package, counted in it */
-        char range[128];
-        snprintf(r->path[r->n], sizeof r->path[0], "%.80s/energy_uj", g.gl_pathv[i]);
-        snprintf(range, sizeof range, "%.80s/max_energy_range_uj", g.gl_pathv[i]);
-        if (read_u64(r->path[r->n], &r->last[r->n]) && read_u64(range, &r->range[r->n])) r->n++;
-    }
-    globfree(&g);
-}
-
-static void rapl_read(struct rapl *r)
-{
-    for (int i = 0; i < r->n; i++) {
-        uint64_t now;
-        if (!read_u64(r->path[i], &now)) continue;
-        uint64_t used = now >= r->last[i] ? now - r->last[i] : now + r->range[i] - r->last[i];
-        r->joules += (double)used * 1e-6;
-        r->last[i] = now;
-    }
-}
 
 /* ---- opening and closing ------------------------------------------------------------------------------------------------ */
 struct slm2_ledger {
@@ -92,14 +49,21 @@ struct slm2_ledger {
     bool writing, in_group;
     int64_t session;
     double start_wall_s, start_cpu_s, other_cpu_s;
-    struct rapl rapl;
+    struct slm2_power *power;
+    double sampled_s;   /* when the energy was last written down */
+    int64_t step;       /* newest step of a metric */
+    struct slm2_ledger_sink sink[SLM2_LEDGER_MAX_SINK];
+    int n_sink;
     struct slm2_err failure; /* the first of the put functions */
 };
 
 static slm2_status fail_db(const struct slm2_ledger *l, struct slm2_err *err)
 {
     int rc = sqlite3_errcode(l->db);
-    return slm2_fail(err, rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? SLM2_EFORMAT : SLM2_EIO, "ledger %s: %s", l->path, sqlite3_errmsg(l->db));
+    const char *remedy = slm2_errno_remedy(rc == SQLITE_FULL ? ENOSPC : rc == SQLITE_READONLY ? EACCES : sqlite3_system_errno(l->db));
+    if (rc == SQLITE_BUSY) remedy = "another process holds it: is the same run going on twice?";
+    else if (!remedy && (rc == SQLITE_IOERR || rc == SQLITE_CANTOPEN)) remedy = "look at free space, permissions, `ulimit -f` and the system's log"; /* SQLite does not always keep errno */
+    return slm2_fail(err, rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? SLM2_EFORMAT : SLM2_EIO, "ledger %s: %s%s%s%s", l->path, sqlite3_errmsg(l->db), remedy ? " (" : "", remedy ? remedy : "", remedy ? ")" : "");
 }
 
 static slm2_status run_sql(struct slm2_ledger *l, const char *sql, struct slm2_err *err)
@@ -119,6 +83,7 @@ static void ledger_free(struct slm2_ledger *l)
 {
     for (int i = 0; i < N_PUT; i++) sqlite3_finalize(l->put[i]);
     sqlite3_close(l->db);
+    slm2_power_close(l->power);
     free(l->path);
     free(l);
 }
@@ -141,7 +106,7 @@ static slm2_status open_db(struct slm2_ledger **out, const char *path, int flags
     return SLM2_OK;
 }
 
-static slm2_status begin_session(struct slm2_ledger *l, const char *stage, struct slm2_err *err)
+static slm2_status begin_session(struct slm2_ledger *l, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err)
 {
     char now[32], host[256] = "";
     struct utsname u;
@@ -160,7 +125,7 @@ static slm2_status begin_session(struct slm2_ledger *l, const char *stage, struc
     l->writing = true;
     l->start_wall_s = slm2_now_s();
     l->start_cpu_s = slm2_cpu_s();
-    rapl_init(&l->rapl);
+    l->power = slm2_power_open(power);
 
     slm2_ledger_run(l, "stage", stage);
     slm2_ledger_run(l, "version", SLM2_VERSION);
@@ -172,8 +137,14 @@ static slm2_status begin_session(struct slm2_ledger *l, const char *stage, struc
 
 slm2_status slm2_ledger_open(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err)
 {
+    struct slm2_power_opts power = slm2_power_opts_default();
+    return slm2_ledger_open_with(l, path, stage, &power, err);
+}
+
+slm2_status slm2_ledger_open_with(struct slm2_ledger **l, const char *path, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err)
+{
     SLM2_TRY(open_db(l, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
-    slm2_status st = begin_session(*l, stage, err);
+    slm2_status st = begin_session(*l, stage, power, err);
     if (st != SLM2_OK) {
         ledger_free(*l);
         *l = NULL;
@@ -203,6 +174,7 @@ slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err)
         char now[32];
         now_text(now);
         slm2_ledger_run(l, "finished", now);
+        l->sampled_s = 0; /* the last word on the energy */
         st = slm2_ledger_commit(l, err);
     }
     ledger_free(l);
@@ -254,18 +226,25 @@ void slm2_ledger_source(struct slm2_ledger *l, const char *name, double weight, 
 
 void slm2_ledger_metric(struct slm2_ledger *l, int64_t step, const char *name, double value)
 {
+    if (!l) return;
     put(l, PUT_METRIC, "itd", step, name, value);
+    if (step > l->step) l->step = step;
+    for (int i = 0; i < l->n_sink; i++)
+        if (l->sink[i].metric) l->sink[i].metric(l->sink[i].user, step, name, value);
 }
 
 void slm2_ledger_event(struct slm2_ledger *l, int64_t step, const char *kind, const char *fmt, ...)
 {
     char text[2048], now[32];
     va_list ap;
+    if (!l) return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     now_text(now);
     put(l, PUT_EVENT, "titt", now, step, kind, text);
+    for (int i = 0; i < l->n_sink; i++)
+        if (l->sink[i].event) l->sink[i].event(l->sink[i].user, step, kind);
 }
 
 void slm2_ledger_figure(struct slm2_ledger *l, const char *key, double value)
@@ -283,11 +262,35 @@ void slm2_ledger_other_cpu(struct slm2_ledger *l, double cpu_s)
     if (l) l->other_cpu_s = cpu_s;
 }
 
+void slm2_ledger_tee(struct slm2_ledger *l, const struct slm2_ledger_sink *sink)
+{
+    assert(l->n_sink < SLM2_LEDGER_MAX_SINK);
+    l->sink[l->n_sink++] = *sink;
+}
+
+/* The counters' joules so far, one row a device, every few seconds: power over the run is their slope. */
+static void sample_energy(struct slm2_ledger *l, const struct slm2_power_device *device, int n)
+{
+    struct timespec now;
+    if (n == 0 || (l->sampled_s > 0 && slm2_now_s() - l->sampled_s < ENERGY_EVERY_S)) return;
+    l->sampled_s = slm2_now_s();
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (int i = 0; i < n; i++)
+        put(l, PUT_ENERGY, "iditid", l->session, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, l->step, device[i].name, (int64_t)device[i].gpu, device[i].joules);
+}
+
 slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err)
 {
     if (!l) return SLM2_OK;
-    rapl_read(&l->rapl);
-    put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s + l->other_cpu_s, l->rapl.n ? l->rapl.joules : (double)NAN);
+    int n, n_rapl = 0;
+    double rapl_j = 0;
+    const struct slm2_power_device *device = slm2_power_read(l->power, &n);
+    for (int i = 0; i < n; i++)
+        if (!device[i].gpu) rapl_j += device[i].joules, n_rapl++;
+    sample_energy(l, device, n);
+    put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s + l->other_cpu_s, n_rapl ? rapl_j : (double)NAN);
+    for (int i = 0; i < l->n_sink; i++)
+        if (l->sink[i].tick) l->sink[i].tick(l->sink[i].user, device, n);
     if (l->failure.status == SLM2_OK) {
         l->in_group = false;
         run_sql(l, "COMMIT", &l->failure);
@@ -394,8 +397,16 @@ static void take_cost(void *user, int n_col, const char *const *text)
 
 slm2_status slm2_ledger_cost(struct slm2_ledger *l, struct slm2_ledger_cost *out, struct slm2_err *err)
 {
+    struct number x = {0};
     *out = (struct slm2_ledger_cost){0};
     if (l->writing) SLM2_TRY(slm2_ledger_commit(l, err));
     /* joules count only when every session had them */
-    return slm2_ledger_query(l, "SELECT count(*), sum(wall_s), sum(cpu_s), CASE WHEN count(rapl_j) = count(*) THEN sum(rapl_j) END FROM session", NULL, take_cost, out, err);
+    SLM2_TRY(slm2_ledger_query(l, "SELECT count(*), sum(wall_s), sum(cpu_s), CASE WHEN count(rapl_j) = count(*) THEN sum(rapl_j) END FROM session", NULL, take_cost, out, err));
+    SLM2_TRY(slm2_ledger_query(l, "SELECT 1 FROM sqlite_master WHERE name = 'energy'", NULL, take_number, &x, err));
+    if (!x.found) return SLM2_OK; /* a ledger from before there were samples */
+    x.found = false;
+    SLM2_TRY(slm2_ledger_query(l, "SELECT sum(j) FROM (SELECT max(joules) AS j FROM energy WHERE gpu GROUP BY session, device)", NULL, take_number, &x, err));
+    out->gpu = x.found;
+    out->gpu_j = x.found ? x.value : 0;
+    return SLM2_OK;
 }

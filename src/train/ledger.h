@@ -6,17 +6,21 @@
  *          metric(step, name, value)              tokens loss lr grad_norm clip tokens_s; valid_loss, valid_loss.NAME, ...
  *          event(time, step, kind, text)          start resume branch stop signal cooldown checkpoint skip spike rollback warning finish
  *          figure(key, value, text)               summary of a stage: a number, or a text
+ *          energy(session, time, step, device, gpu, joules)  the counters of power.h since the session began, every few seconds
  *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read
- * Put functions remember the first failure; commit and close report it.  Rows are durable after commit.
+ * Put functions remember the first failure; commit and close report it.  Rows are durable after commit.  The file is in SQLite's WAL mode:
+ * others may read it while the run writes, and what a killed run had committed is there at the next opening.
  * Ledger NULL (the ranks of a run that write none): put functions, commit and close do nothing. */
 #ifndef SLM2_TRAIN_LEDGER_H
 #define SLM2_TRAIN_LEDGER_H
 #include "base/buf.h"
+#include "train/power.h"
 
 struct slm2_ledger;
 
 /* Opens or creates path for writing and begins a session.  stage: "pretrain", "sft", ... */
 slm2_status slm2_ledger_open(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err);
+slm2_status slm2_ledger_open_with(struct slm2_ledger **l, const char *path, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err); /* other counters */
 slm2_status slm2_ledger_open_read(struct slm2_ledger **l, const char *path, struct slm2_err *err); /* put functions must not be called */
 /* Writes the session's cost, commits, frees (whatever the result). NULL allowed. */
 slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err);
@@ -34,7 +38,22 @@ void slm2_ledger_figure_text(struct slm2_ledger *l, const char *key, const char 
 void slm2_ledger_other_cpu(struct slm2_ledger *l, double cpu_s); /* seconds that other processes of this session have used so far */
 slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err);
 
-struct slm2_ledger_cost { double wall_s, cpu_s, rapl_j; bool rapl; /* false: rapl_j is 0 and means nothing */ int n_session; };
+/* Someone who wants to hear what is written: called on the thread that writes, after the row was put.  Borrowed; NULL members are left out. */
+struct slm2_ledger_sink {
+    void *user;
+    void (*metric)(void *user, int64_t step, const char *name, double value);
+    void (*event)(void *user, int64_t step, const char *kind);
+    void (*tick)(void *user, const struct slm2_power_device *device, int n_device); /* at each commit */
+};
+enum { SLM2_LEDGER_MAX_SINK = 4 };
+void slm2_ledger_tee(struct slm2_ledger *l, const struct slm2_ledger_sink *sink);
+
+struct slm2_ledger_cost {
+    double wall_s, cpu_s;
+    double rapl_j, gpu_j; /* of the processor packages, of the cards */
+    bool rapl, gpu;       /* false: the joules are 0 and mean nothing */
+    int n_session;
+};
 slm2_status slm2_ledger_cost(struct slm2_ledger *l, struct slm2_ledger_cost *out, struct slm2_err *err); /* all sessions, the running one included */
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */

@@ -38,6 +38,7 @@ struct run {
     struct slm2_trainer *t;
     struct slm2_tok *tok;
     struct slm2_ledger *ledger;
+    struct slm2_watch watch;
     struct slm2_batch batch;
     int32_t *ids;          /* [micro_batch * micro-batches of this rank, at least 1; n_ctx + 1] */
     double *sums, *all_sums; /* [n_sums], [ranks * n_sums] validation: loss and count of each batch */
@@ -293,6 +294,13 @@ static slm2_status open_ledger(struct run *r, struct slm2_err *err)
     return st;
 }
 
+static int64_t end_step(const struct run *r)
+{
+    int64_t end = r->schedule.cooldown_start + r->schedule.n_cooldown;
+    if (!slm2_schedule_cools_down(&r->schedule) || r->schedule.cooldown_start < 0) return r->o->steps;
+    return r->cooldown_by_signal || end < r->o->steps ? end : r->o->steps;
+}
+
 /* ---- ranks --------------------------------------------------------------------------------------------------------------- */
 /* All ranks must compute the same: one version, one set of kernels, one set of settings (threads apart). */
 static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
@@ -427,6 +435,7 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
     SLM2_TRY(slm2_comm_agree(c, st, err));
     if (r->chief) {
         st = open_ledger(r, err);
+        if (st == SLM2_OK) st = slm2_watch_open(&r->watch, &o->watch, "pretrain", r->t->n_update, end_step(r), r->ledger, err);
         slm2_ledger_event(r->ledger, r->t->n_update, branch ? "branch" : *ckpt ? "resume" : "start", "%s", *ckpt ? ckpt : *o->init_from ? o->init_from : "random weights");
         if (c->n_rank > 1) slm2_log(SLM2_INFO, "pretrain: %d ranks, %d threads each, %d micro-batches of %d on rank 0", c->n_rank, r->t->ctx.n_threads, r->t->block.n, o->accumulation);
         if (c->n_rank > 1 && r->t->block.n * c->n_rank > o->accumulation)
@@ -439,13 +448,6 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
 }
 
 /* ---- checkpoints and the account of the data --------------------------------------------------------------------------------- */
-static int64_t end_step(const struct run *r)
-{
-    int64_t end = r->schedule.cooldown_start + r->schedule.n_cooldown;
-    if (r->schedule.kind != SLM2_SCHEDULE_HYBRID || r->schedule.cooldown_start < 0) return r->o->steps;
-    return r->cooldown_by_signal || end < r->o->steps ? end : r->o->steps;
-}
-
 static void record_sources(struct run *r)
 {
     double planned = (double)end_step(r) * r->rows_per_step * r->n_ctx;
@@ -481,9 +483,11 @@ static slm2_status save(struct run *r, struct slm2_err *err)
     slm2_buf_free(&dump);
     double start = slm2_now_s();
     slm2_status st = slm2_comm_agree(r->comm, j ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of the run"), err);
-    if (st == SLM2_OK) st = slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, pinned_step(r), r->res->ckpt_dir, err);
+    if (st == SLM2_OK) st = slm2_ckpt_save(r->o->run, r->t, r->tok, j, r->o->ckpt_keep, pinned_step(r), r->path, err);
     json_decref(j);
-    SLM2_TRY(st);
+    if (st != SLM2_OK)
+        return slm2_wrap(err, st, "checkpoint of step %" PRId64 " failed, the run goes on from %s when this is mended", r->t->n_update, *r->res->ckpt_dir ? r->res->ckpt_dir : "its start");
+    if (r->chief) snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", r->path);
     r->saved_step = r->t->n_update;
     slm2_ledger_event(r->ledger, r->t->n_update, "checkpoint", "%s in %.1f s", r->res->ckpt_dir, slm2_now_s() - start);
     return SLM2_OK;
@@ -630,8 +634,8 @@ static void begin_cooldown(struct run *r)
 {
     struct slm2_schedule *s = &r->schedule;
     if (r->cooldown_by_signal || r->cooldown_refused) return;
-    if (s->kind != SLM2_SCHEDULE_HYBRID || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
-        slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", s->kind != SLM2_SCHEDULE_HYBRID ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
+    if (!slm2_schedule_cools_down(s) || s->n_cooldown < 1 || (s->cooldown_start >= 0 && s->cooldown_start <= r->t->n_update)) {
+        slm2_log(SLM2_WARN, "asked for the cooldown, but %s; the run goes on", !slm2_schedule_cools_down(s) ? "the schedule has none" : s->n_cooldown < 1 ? "schedule.n_cooldown is 0" : "it has begun already");
         r->cooldown_refused = true;
         return;
     }
@@ -752,6 +756,7 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
     res->metric = r.valid_loss;
     struct slm2_err at_close;
     slm2_status closed = slm2_ledger_close(r.ledger, &at_close);
+    slm2_watch_close(&r.watch);
     if (st == SLM2_OK && closed != SLM2_OK) {
         st = closed;
         own = at_close;

@@ -11,6 +11,7 @@
 #include "train/guard.h"
 #include "train/schedule.h"
 #include "train/train.h"
+#include "train/watch.h"
 
 struct slm2_pretrain_source {
     char *name;
@@ -22,6 +23,7 @@ enum slm2_resume { SLM2_RESUME_AUTO, SLM2_RESUME_FRESH, SLM2_RESUME_REQUIRE };
 struct slm2_pretrain_opts {
     struct slm2_config_settings model;
     char *init_from, *from, *tokenizer, *run, *data, *isa;
+    struct slm2_watch_opts watch;
     struct slm2_conf_list sources; /* struct slm2_pretrain_source */
     int resume, precision, loss;   /* enum slm2_resume, slm2_precision, slm2_pack_loss */
     int n_ctx, micro_batch, accumulation, threads;

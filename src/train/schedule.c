@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-const char *const slm2_schedule_kinds[] = {"hybrid", "cosine", "linear", NULL};
+const char *const slm2_schedule_kinds[] = {"hybrid", "cosine", "linear", "rsqrt", NULL};
 
 slm2_status slm2_schedule_check(const struct slm2_schedule *s, const char *what, struct slm2_err *err)
 {
@@ -12,7 +12,7 @@ slm2_status slm2_schedule_check(const struct slm2_schedule *s, const char *what,
     if (s->n_step < 1) return slm2_fail(err, SLM2_EUSAGE, "%s: the schedule has %lld steps, want at least 1", what, (long long)s->n_step);
     if (s->n_warmup < 0 || s->n_warmup > s->n_step)
         return slm2_fail(err, SLM2_EUSAGE, "%s: warm-up of %lld steps in a schedule of %lld", what, (long long)s->n_warmup, (long long)s->n_step);
-    if (s->kind == SLM2_SCHEDULE_HYBRID && s->cooldown_start >= 0 && s->n_cooldown < 1)
+    if (slm2_schedule_cools_down(s) && s->cooldown_start >= 0 && s->n_cooldown < 1)
         return slm2_fail(err, SLM2_EUSAGE, "%s: the cooldown starts at step %lld but its length is %lld; want at least 1", what,
                          (long long)s->cooldown_start, (long long)s->n_cooldown);
     return SLM2_OK;
@@ -26,11 +26,17 @@ void slm2_schedule_rsqrt(const struct slm2_schedule *s, double *alpha, double *b
     *alpha = (M + m) / 2 * sqrt((double)s->n_step * (M + m) / (4 * M_PI * (M - m)));
 }
 
-/* Without the cooldown. */
-static double hybrid(const struct slm2_schedule *s, int64_t step)
+bool slm2_schedule_cools_down(const struct slm2_schedule *s)
+{
+    return s->kind == SLM2_SCHEDULE_HYBRID || s->kind == SLM2_SCHEDULE_RSQRT;
+}
+
+/* Of the kinds that cool down, without the cooldown. */
+static double endless(const struct slm2_schedule *s, int64_t step)
 {
     double M = s->lr_peak, m = s->lr_min, alpha, beta;
     if (step < s->n_warmup) return M * (double)step / (double)s->n_warmup;
+    if (s->kind == SLM2_SCHEDULE_RSQRT) return M * sqrt((double)(s->n_warmup > 0 ? s->n_warmup : 1) / (double)(step > 0 ? step : 1));
     if (M == m) return M;
     if (4 * step <= s->n_step) return m + (M - m) / 2 * (cos(2 * M_PI * (double)step / (double)s->n_step) + 1);
     slm2_schedule_rsqrt(s, &alpha, &beta);
@@ -40,10 +46,10 @@ static double hybrid(const struct slm2_schedule *s, int64_t step)
 double slm2_schedule_lr(const struct slm2_schedule *s, int64_t step)
 {
     double M = s->lr_peak, m = s->lr_min;
-    if (s->kind == SLM2_SCHEDULE_HYBRID) {
+    if (slm2_schedule_cools_down(s)) {
         int64_t S = s->cooldown_start, C = s->n_cooldown;
-        if (S < 0 || step < S) return hybrid(s, step);
-        return step >= S + C ? 0 : hybrid(s, S) * (double)(S + C - step) / (double)C;
+        if (S < 0 || step < S) return endless(s, step);
+        return step >= S + C ? 0 : endless(s, S) * (double)(S + C - step) / (double)C;
     }
     if (step < s->n_warmup) return M * (double)step / (double)s->n_warmup;
     if (step >= s->n_step) return m;
@@ -53,9 +59,9 @@ double slm2_schedule_lr(const struct slm2_schedule *s, int64_t step)
 
 const char *slm2_schedule_phase(const struct slm2_schedule *s, int64_t step)
 {
-    if (s->kind == SLM2_SCHEDULE_HYBRID) {
+    if (slm2_schedule_cools_down(s)) {
         if (s->cooldown_start >= 0 && step >= s->cooldown_start) return step >= s->cooldown_start + s->n_cooldown ? "end" : "cooldown";
-        return step < s->n_warmup ? "warmup" : 4 * step <= s->n_step ? "cosine" : "rsqrt";
+        return step < s->n_warmup ? "warmup" : s->kind == SLM2_SCHEDULE_HYBRID && 4 * step <= s->n_step ? "cosine" : "rsqrt";
     }
     if (step < s->n_warmup) return "warmup";
     if (step >= s->n_step) return "end";

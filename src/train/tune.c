@@ -103,6 +103,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err)
 {
     slm2_status closed = slm2_ledger_close(tune->ledger, st == SLM2_OK ? err : NULL);
+    slm2_watch_close(&tune->watch);
     slm2_batch_free(&tune->batch);
     slm2_trainer_free(tune->t);
     slm2_tok_free(tune->tok);
@@ -228,6 +229,7 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
     struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
     slm2_status st = order.perm && order.items ? slm2_schedule_check(&sch, stage->name, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
     if (st == SLM2_OK) st = resume(tune, stage, err);
+    if (st == SLM2_OK) st = slm2_watch_open(&tune->watch, &o->watch, stage->name, tune->step, n_step, tune->ledger, err);
     if (st == SLM2_OK && tune->saved < 0) st = stage->validate(stage->user, tune, err);
     if (st == SLM2_OK) st = train(tune, stage, &sch, &order, err);
     if (st == SLM2_OK) st = stage->validate(stage->user, tune, err);

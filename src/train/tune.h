@@ -10,6 +10,7 @@
 #include "train/ckpt.h"
 #include "train/ledger.h"
 #include "train/schedule.h"
+#include "train/watch.h"
 
 struct slm2_tune_opts {
     char *model, *run, *vocab, *chat;
@@ -18,6 +19,7 @@ struct slm2_tune_opts {
     double lr_peak, lr_min, warmup_ratio;
     struct slm2_optim optim;
     bool recompute;
+    struct slm2_watch_opts watch;
 };
 extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
 #define SLM2_TUNE_ROW_(T, m, f, key, type, lo, hi, def, help, choices) {key, type, offsetof(T, m) + offsetof(struct slm2_tune_opts, f), lo, hi, def, help, choices, NULL, 0, 0}
@@ -48,7 +50,8 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
     SLM2_TUNE_ROW_(T, m, checkpoint_every, "checkpoint_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between checkpoints; 0: when stopped", NULL), \
     SLM2_TUNE_ROW_(T, m, keep, "keep_checkpoints", SLM2_OPT_INT64, 0, 1e6, "1", "newest checkpoints kept; 0: all", NULL),                          \
     SLM2_TUNE_ROW_(T, m, seed, "seed", SLM2_OPT_INT64, 0, 9007199254740991.0, "1234", "seed of the order and of all draws", NULL),                 \
-    SLM2_TUNE_ROW_(T, m, threads, "threads", SLM2_OPT_INT, 0, 1024, "0", "threads; 0: one per core", NULL)
+    SLM2_TUNE_ROW_(T, m, threads, "threads", SLM2_OPT_INT, 0, 1024, "0", "threads; 0: one per core", NULL),                                         \
+    SLM2_WATCH_ROWS(T, m.watch)
 
 /* What the caller brings and gets back; the same for every stage. */
 struct slm2_stage_args {
@@ -74,6 +77,7 @@ struct slm2_tune {
     struct slm2_trainer *t;
     struct slm2_tok *tok;
     struct slm2_ledger *ledger;
+    struct slm2_watch watch;
     struct slm2_batch batch;       /* of max_tok tokens, for the stage */
     struct slm2_stage_result *result;
     int64_t step;
