@@ -226,6 +226,17 @@ slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *e
     return st;
 }
 
+/* Removes a checkpoint.  Renamed first: a removal that is interrupted leaves no folder that looks like a damaged checkpoint, and the next tidy ends it. */
+static slm2_status drop(const char *path, struct slm2_err *err)
+{
+    char old[SLM2_PATH_MAX];
+    if (!slm2_path_exists(path)) return SLM2_OK;
+    if (snprintf(old, sizeof old, "%s.old.tmp", path) >= (int)sizeof old) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", path);
+    SLM2_TRY(slm2_dir_remove(old, err));
+    if (rename(path, old)) return slm2_fail_errno(err, "%s: cannot be renamed to %s", path, old);
+    return slm2_dir_remove(old, err);
+}
+
 /* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones but the pinned step. */
 static slm2_status tidy(const char *run_dir, int keep, int64_t pin, struct slm2_err *err)
 {
@@ -242,7 +253,7 @@ static slm2_status tidy(const char *run_dir, int keep, int64_t pin, struct slm2_
     int n_complete = 0; /* a damaged one counts for nothing: it must not push out a good one */
     for (size_t i = steps.n; st == SLM2_OK && i-- > 0;) {
         st = join(path, run_dir, steps.v[i], err);
-        if (st == SLM2_OK && n_complete >= keep && step_of(steps.v[i]) != pin) st = slm2_dir_remove(path, err);
+        if (st == SLM2_OK && n_complete >= keep && step_of(steps.v[i]) != pin) st = drop(path, err);
         else if (st == SLM2_OK && slm2_ckpt_verify(path, false, NULL) == SLM2_OK) n_complete++;
     }
     names_free(&all);
@@ -335,7 +346,7 @@ static slm2_status complete(const struct slm2_trainer *t, const struct place *p,
 {
     SLM2_TRY(save_state(t, p->tmp, state, err));
     SLM2_TRY(seal(p->tmp, err));
-    SLM2_TRY(slm2_dir_remove(p->path, err)); /* a damaged one of the same step */
+    SLM2_TRY(drop(p->path, err)); /* one of the same step: damaged, or left behind by a rollback */
     SLM2_TRY(rename_dir(p->tmp, p->path, run_dir, err));
     return tidy(run_dir, keep, pin, err);
 }
