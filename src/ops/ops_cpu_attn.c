@@ -335,7 +335,7 @@ static struct bwd_bf16 bwd_scratch(const struct slm2_ctx *c, float *tmp, size_t 
     b.p_pairs = (uint16_t *)(b.dp + BF_KEYS * BF_KEYS);
     b.ds_pairs = b.p_pairs + BF_KEYS * BF_KEYS;
     b.ds = b.ds_pairs + BF_KEYS * BF_KEYS;
-    at = (float *)b.ds + BF_KEYS * BF_KEYS / 2;
+    at = (float *)(void *)b.ds + BF_KEYS * BF_KEYS / 2;
     for (int i = 0; i < 3; i++, at += len * d) *piece[i] = at;
     b.lse = at;
     b.row_d = b.lse + len;
