@@ -304,7 +304,7 @@ static bool rounds(enum slm2_dtype kv, int head_dim, bool exact) { return (kv ==
 static void spoil(struct slm2_mat *m, int from, int to)
 {
     for (int r = from; r < to; r++) {
-        struct slm2_block_q8_0 *b = (struct slm2_block_q8_0 *)((uint8_t *)m->data + (size_t)r * slm2_mat_row_bytes(m));
+        struct slm2_block_q8_0 *b = (void *)((uint8_t *)m->data + (size_t)r * slm2_mat_row_bytes(m));
         for (int j = 0; j < m->n_col; j++) {
             if (m->dtype == SLM2_Q8_0) b[j / SLM2_QK].d = 0x7e00;
             else set_elem(m, r, j, (double)NAN);
