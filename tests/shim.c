@@ -56,6 +56,7 @@ static const char *phase_of(const char *call, const char *path)
     bool tmp = strstr(path, ".tmp") && strcspn(path, "/") > 4 && !strncmp(path + strcspn(path, "/") - 4, ".tmp", 4); /* of the first folder */
     if (!strncmp(path, "final", 5)) return "export";
     if (!strncmp(path, "run.sqlite", 10)) return "ledger";
+    if (!strncmp(path, "step-", 5) && strstr(path, ".old.tmp")) return "prune"; /* an old checkpoint gets this name before it is removed */
     if (!strncmp(path, "step-", 5) && !strcmp(call, "rename") && !strchr(path, '/')) return "rename";
     if (!*path && !strcmp(call, "fsync") && renamed) return renamed;
     if (!strncmp(path, "step-", 5)) return tmp ? "write" : "prune";

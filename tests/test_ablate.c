@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "kernels/kernels.h"
 #include "tok/tok.h"
 #include "train/ledger.h"
 
@@ -201,6 +202,45 @@ static void broken_off_goes_on(void **state)
     slm2_buf_free(&whole);
 }
 
+/* A cell with other settings whose start fails is not the old cell under a new name; nor is that of another instruction set. */
+static void old_cells_are_not_new_ones(void **state)
+{
+    (void)state;
+    static const char one[] = "--json --set 'shares=[0.5]' --set 'digits=[split]' --set 'schedules=[cosine]'";
+    struct slm2_err err;
+    struct slm2_buf out = {0}, talk = {0}, old = {0}, fresh = {0}, tokens = {0};
+    char args[400], bin[PATH_MAX];
+    assert_ok(slm2_dir_remove(in_dir("grid"), &err));
+    snprintf(args, sizeof args, "%s --with schedule.lr_peak=9e-2", one);
+    if (ablate(args, &fresh, &talk)) fail_msg("%s", talk.v);
+    assert_ok(slm2_dir_remove(in_dir("grid"), &err));
+    if (ablate(one, &old, &talk)) fail_msg("%s", talk.v);
+    assert_string_not_equal(old.v, fresh.v);
+    snprintf(bin, sizeof bin, "%s", in_dir("grid/data-split-1200/en.bin"));
+    assert_ok(slm2_file_read(&tokens, bin, 1 << 24, &err));
+    tokens.v[tokens.n / 2] ^= 1;
+    assert_ok(slm2_file_write(bin, tokens.v, tokens.n, &err));
+    assert_int_not_equal(ablate(args, &out, &talk), 0); /* its start fails: the tokens are not those of the manifest */
+    assert_non_null(strstr(talk.v, "SHA-256"));
+    tokens.v[tokens.n / 2] ^= 1;
+    assert_ok(slm2_file_write(bin, tokens.v, tokens.n, &err));
+    if (ablate(args, &out, &talk)) fail_msg("%s", talk.v);
+    assert_string_equal(out.v, fresh.v);
+    const struct slm2_kernels *best;
+    assert_ok(slm2_kernels_get(&best, getenv("SLM2_ISA"), &err));
+    setenv("SLM2_ISA", "scalar", 1);
+    if (ablate(args, &out, &talk)) fail_msg("%s", talk.v);
+    assert_int_equal(count(talk.v, ": kept"), !strcmp(best->name, "scalar"));
+    if (ablate(args, &out, &talk)) fail_msg("%s", talk.v);
+    assert_int_equal(count(talk.v, ": kept"), 1);
+    unsetenv("SLM2_ISA");
+    slm2_buf_free(&out);
+    slm2_buf_free(&talk);
+    slm2_buf_free(&old);
+    slm2_buf_free(&fresh);
+    slm2_buf_free(&tokens);
+}
+
 static void wrong_grids_are_named(void **state)
 {
     (void)state;
@@ -260,7 +300,8 @@ static void variants_split_digits(void **state)
     slm2_tok_free(all);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(variants_split_digits), cmocka_unit_test(grid_is_whole_and_kept), cmocka_unit_test(broken_off_goes_on), cmocka_unit_test(wrong_grids_are_named)};
+static const struct CMUnitTest tests[] = {cmocka_unit_test(variants_split_digits), cmocka_unit_test(grid_is_whole_and_kept), cmocka_unit_test(broken_off_goes_on), cmocka_unit_test(old_cells_are_not_new_ones),
+                                          cmocka_unit_test(wrong_grids_are_named)};
 
 int main(int argc, char **argv)
 {

@@ -206,6 +206,15 @@ static void test_text_and_limits(void **state)
     assert_false(more);
     slm2_corpus_close(c);
 
+    const char full[] = "0123456789\nshort\nagain\n"; /* with a limit of 10 the line break alone goes over it */
+    check_ok(slm2_file_write(in_dir("c.txt"), full, sizeof full - 1, &err), &err);
+    for (int limit = 9; limit < 40; limit++) {
+        check_ok(slm2_corpus_open(&c, in_dir("c.txt"), SLM2_CORPUS_AUTO, (size_t)limit, &err), &err);
+        check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+        assert_int_equal(doc.verdict, limit < (int)sizeof full - 2 ? SLM2_LINE_TOO_LONG : SLM2_LINE_OK);
+        slm2_corpus_close(c);
+    }
+
     const char lines[] = "{\"text\":\"short\"}\n{\"text\":\"a line that is too long for the limit\"}\n{\"text\":\"again\",\"lang\":\"en\",\"license\":3}";
     check_ok(slm2_file_write(in_dir("b.jsonl"), lines, sizeof lines - 1, &err), &err);
     check_ok(slm2_corpus_open(&c, in_dir("b.jsonl"), SLM2_CORPUS_AUTO, 45, &err), &err);
@@ -219,6 +228,13 @@ static void test_text_and_limits(void **state)
     assert_true(more && doc.verdict == SLM2_LINE_OK);
     assert_string_equal(doc.lang, "en");
     assert_null(doc.license);
+    slm2_corpus_close(c);
+
+    const char none[] = "{\"text\":\"it names nothing\",\"lang\":\"\",\"license\":\"\"}"; /* as if they were not there: the source's count */
+    check_ok(slm2_file_write(in_dir("d.jsonl"), none, sizeof none - 1, &err), &err);
+    check_ok(slm2_corpus_open(&c, in_dir("d.jsonl"), SLM2_CORPUS_AUTO, 0, &err), &err);
+    check_ok(slm2_corpus_next(c, &doc, &more, &err), &err);
+    assert_true(doc.verdict == SLM2_LINE_OK && !doc.lang && !doc.license);
     slm2_corpus_close(c);
 }
 

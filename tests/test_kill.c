@@ -95,6 +95,13 @@ static void take_count(void *user, int n_col, const char *const *text)
     if (n_col) *(long *)user = text[0] ? strtol(text[0], NULL, 10) : 0;
 }
 
+/* The rows of "PRAGMA integrity_check": "ok", or what is damaged, with a good status. */
+static void take_text(void *user, int n_col, const char *const *text)
+{
+    struct slm2_buf *b = user;
+    if (n_col) slm2_buf_printf(b, "%s\n", text[0] ? text[0] : "");
+}
+
 /* After each death: no checkpoint was lost, and the ledger opens and has every step up to the newest one. */
 static void check_remains(const struct child *c, long before, int *n_wal)
 {
@@ -111,7 +118,10 @@ static void check_remains(const struct child *c, long before, int *n_wal)
     char step_text[32];
     snprintf(step_text, sizeof step_text, "%ld", step);
     assert_ok(slm2_ledger_query(l, "SELECT count(*) FROM metric WHERE name = 'loss' AND step BETWEEN 1 AND CAST(?1 AS INTEGER)", step_text, take_count, &n, &err));
-    assert_ok(slm2_ledger_query(l, "PRAGMA integrity_check", NULL, take_count, (long[1]){0}, &err));
+    struct slm2_buf sound = {0};
+    assert_ok(slm2_ledger_query(l, "PRAGMA integrity_check", NULL, take_text, &sound, &err));
+    if (!sound.v || strcmp(sound.v, "ok\n")) fail_msg("killed in \"%s\": the ledger is damaged: %s", c->report, sound.v ? sound.v : "no answer");
+    slm2_buf_free(&sound);
     assert_ok(slm2_ledger_close(l, &err));
     if (n != step) fail_msg("killed in \"%s\": the ledger has %ld of the %ld steps of the checkpoint", c->report, n, step);
 }

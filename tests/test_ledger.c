@@ -185,6 +185,33 @@ static void counters_are_read(void **state)
     assert_int_equal(n, 0);
 }
 
+/* A counter that may have gone round unseen gives no figure, and the session none: 40 uJ are 0.1 us of 400 W. */
+static void rare_readings_are_no_measure(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_ledger *l;
+    struct slm2_ledger_cost cost;
+    struct slm2_power_opts o = {.powercap = in_dir("cap"), .nvml = ""};
+    char range[512];
+    int n;
+    zone("intel-rapl:0", "package-0\n", "7\n");
+    zone("intel-rapl:2", "package-1\n", "0\n");
+    snprintf(range, sizeof range, "%s/cap/intel-rapl:0/max_energy_range_uj", dir);
+    assert_ok(slm2_file_write(range, "40\n", 3, &err));
+    struct slm2_power *p = slm2_power_open(&o);
+    nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+    const struct slm2_power_device *d = slm2_power_read(p, &n);
+    assert_true(n == 2 && isnan(d[0].joules) && d[1].joules == 0);
+    slm2_power_close(p);
+    assert_ok(slm2_ledger_open_with(&l, in_dir("rare.sqlite"), "pretrain", &o, &err));
+    slm2_ledger_metric(l, 1, "loss", 1);
+    assert_ok(slm2_ledger_cost(l, &cost, &err));
+    assert_true(cost.n_session == 1 && !cost.rapl && cost.rapl_j == 0);
+    expect_rows(l, "SELECT DISTINCT device FROM energy", "package-1;");
+    assert_ok(slm2_ledger_close(l, &err));
+}
+
 static void energy_is_in_the_ledger(void **state)
 {
     (void)state;
@@ -215,7 +242,8 @@ static void energy_is_in_the_ledger(void **state)
     assert_ok(slm2_ledger_close(l, &err));
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(readable_while_written), cmocka_unit_test(listeners_hear_all), cmocka_unit_test(counters_are_read), cmocka_unit_test(energy_is_in_the_ledger)};
+static const struct CMUnitTest tests[] = {cmocka_unit_test(readable_while_written), cmocka_unit_test(listeners_hear_all), cmocka_unit_test(counters_are_read), cmocka_unit_test(rare_readings_are_no_measure),
+                                          cmocka_unit_test(energy_is_in_the_ledger)};
 
 int main(int argc, char **argv)
 {

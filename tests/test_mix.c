@@ -2,8 +2,12 @@
 #include "train_data.h"
 
 #include <math.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
+#include "data/aside.h"
 #include "data/mix.h"
 #include "data/order.h"
 #include "data/mixplan.h"
@@ -160,11 +164,49 @@ static void test_orders(void **state)
     slm2_mix_close(memory);
 }
 
+static void put_file(const char *stem, long pid, const char *tail, bool old)
+{
+    char path[700];
+    struct slm2_err err;
+    const struct timespec times[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    snprintf(path, sizeof path, "%s.%ld%s", in_dir(stem), pid, tail);
+    assert_ok(slm2_file_write(path, "x", 1, &err));
+    if (old) assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* Names of killed processes go at the next start; those of living ones, new ones and what is not ours stay. */
+static void test_leftovers(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    char path[700];
+    int32_t row[N_CTX + 1];
+    pid_t gone = fork();
+    if (gone == 0) _exit(0);
+    assert_int_equal(waitpid(gone, NULL, 0), gone);
+    const struct { const char *stem, *tail; long pid; bool old, stays; } files[] = {
+        {"left/0-0.order", "", gone, true, false}, {"left/0-1.order", ".tmp", gone, true, false}, {"left/0-2.order", "", gone, false, true}, {"left/0-3.order", "", getpid(), true, true},
+        {"left/0-4.ordered", "", gone, true, true}, {"left/verified.json", "", gone, true, true}};
+    assert_ok(slm2_dir_make(in_dir("left"), &err));
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) put_file(files[i].stem, files[i].pid, files[i].tail, files[i].old);
+    struct slm2_mix *m = open_mix(false, in_dir("left"));
+    assert_ok(slm2_mix_row(m, 0, row, NULL, &err)); /* orders are opened when they are needed */
+    slm2_mix_close(m);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s.%ld%s", in_dir(files[i].stem), files[i].pid, files[i].tail);
+        if (slm2_path_exists(path) != files[i].stays) fail_msg("%s %s", path, files[i].stays ? "is gone" : "is still there");
+    }
+    slm2_aside_clean(in_dir("left"), "verified.json");
+    snprintf(path, sizeof path, "%s.%ld", in_dir("left/verified.json"), (long)gone);
+    assert_false(slm2_path_exists(path));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_table_1),
     cmocka_unit_test(test_place),
     cmocka_unit_test(test_shuffled_rows),
     cmocka_unit_test(test_orders),
+    cmocka_unit_test(test_leftovers),
 };
 
 int main(void)

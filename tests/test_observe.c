@@ -237,15 +237,54 @@ static void page_is_exposition(void **state)
 }
 
 /* ---- a run that is watched ------------------------------------------------------------------------------------------------------- */
-struct watched { int port; slm2_status st; struct slm2_err err; volatile int done; };
+struct watched {
+    int port;
+    slm2_status st;
+    struct slm2_err err;
+    volatile int done;
+    pthread_mutex_t lock;
+    pthread_cond_t looked_at;
+    int n_pause, n_seen; /* pauses of the run; those during which a page was asked for and came */
+};
 
-/* 80 steps */
+/* The log's line of a step: the run goes on when somebody has seen a page, however fast the machine is.  The end is for a page that never comes. */
+static void pause_at_step(enum slm2_log_level level, const char *text, void *user)
+{
+    struct watched *w = user;
+    struct timespec end;
+    (void)level;
+    if (strncmp(text, "pretrain: step ", 15) || !strchr(text, '/')) return;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 60;
+    pthread_mutex_lock(&w->lock);
+    int no = ++w->n_pause, rc = 0;
+    while (w->n_seen < no && rc == 0) rc = pthread_cond_timedwait(&w->looked_at, &w->lock, &end);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static int pauses(struct watched *w)
+{
+    pthread_mutex_lock(&w->lock);
+    int n = w->n_pause;
+    pthread_mutex_unlock(&w->lock);
+    return n;
+}
+
+static void saw(struct watched *w, int n_pause)
+{
+    pthread_mutex_lock(&w->lock);
+    w->n_seen = n_pause;
+    pthread_cond_signal(&w->looked_at);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* 80 steps, with a line in the log at each twentieth */
 static slm2_status long_run(const char *name, const char *a, const char *b, struct slm2_train_result *res, struct slm2_err *err)
 {
     char run[600];
     snprintf(run, sizeof run, "run=%s", in_dir(name));
-    const char *sets[] = {run, "train.steps=100", "schedule.cooldown_start=74", "ckpt.every=100", a, b};
-    return slm2_pretrain(in_dir("run.yml"), sets, a ? 6 : 4, res, err);
+    const char *sets[] = {run, "train.steps=100", "schedule.cooldown_start=74", "ckpt.every=100", "log.every=20", a, b};
+    return slm2_pretrain(in_dir("run.yml"), sets, a ? 7 : 5, res, err);
 }
 
 static void *run_watched(void *arg)
@@ -266,16 +305,19 @@ static void watching_changes_nothing(void **state)
     struct slm2_err err;
     struct slm2_train_result res;
     struct slm2_buf b = {0};
-    struct watched w = {.port = free_port()};
+    struct watched w = {.port = free_port(), .lock = PTHREAD_MUTEX_INITIALIZER, .looked_at = PTHREAD_COND_INITIALIZER};
     pthread_t thread;
     char a[65], c[65];
+    slm2_log_sink(pause_at_step, &w);
     assert_int_equal(pthread_create(&thread, NULL, run_watched, &w), 0);
     int n_page = 0, n_rise = 0;
     double last = -1, first_tokens = 0, tokens = 0;
     size_t largest = 0;
     while (!w.done) {
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        int n_pause = pauses(&w);
         if (talk(w.port, get, &b) != 200) continue; /* not yet, or no more */
+        saw(&w, n_pause);
         const char *page = body_of(&b);
         expect_exposition(page);
         double step = sample(page, "slm2_train_steps_total");
@@ -287,9 +329,10 @@ static void watching_changes_nothing(void **state)
         if (!n_page++) first_tokens = tokens;
     }
     pthread_join(thread, NULL);
+    slm2_log_sink(NULL, NULL);
     if (w.st != SLM2_OK) fail_msg("%s", w.err.msg);
     printf("  %d pages while 80 steps were made, %d with a newer step, at most %zu bytes\n", n_page, n_rise, largest);
-    assert_true(n_page > 3 && n_rise > 2);
+    assert_true(w.n_pause == 4 && w.n_seen == 4 && n_page >= 4 && n_rise >= 4); /* steps 20, 40, 60, 80 */
     assert_true(!(tokens < first_tokens));
 
     assert_ok(long_run("alone", NULL, NULL, &res, &err));

@@ -285,6 +285,22 @@ static void test_build(void **state)
     assert_int_equal(json_integer_value(json_object_get(m, "filtered")), 0);
     json_decref(m);
     check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
+    /* A least score alone: what is in no known language fails it, unless that is asked for.  An empty lang is the source's. */
+    for (int unknown = 0; unknown < 2; unknown++) {
+        slm2_buf_clear(&text);
+        put_doc(&text, sentences[9].text, NULL);
+        put_doc(&text, good, "");
+        check_ok(slm2_file_write(in_dir("c.jsonl"), text.v, text.n, &err), &err);
+        slm2_buf_clear(&yaml);
+        slm2_buf_printf(&yaml, "out: x\nfilter: web\nfilters:\n  - {name: web, min_lang_score: 0.65%s}\nsources:\n  - {name: c, path: %s, split: train, lang: en, license: L}\n",
+                        unknown ? ", langs: [en, unknown]" : "", in_dir("c.jsonl"));
+        check_ok(build(yaml.v, unknown ? "with" : "without", 1, &err), &err);
+        check_ok(slm2_json_read(&m, in_dir(unknown ? "with/c.json" : "without/c.json"), 1 << 20, &err), &err);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(m, "filtered_by"), "min_lang_score")), !unknown);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(m, "languages"), "en")), 1 + unknown);
+        assert_null(json_object_get(json_object_get(m, "languages"), "unknown"));
+        json_decref(m);
+    }
     slm2_buf_clear(&yaml);
     slm2_buf_printf(&yaml, "out: x\nfilter: wed\nfilters:\n  - {name: web}\nsources:\n  - {name: a, path: %s}\n", in_dir("a.jsonl"));
     assert_int_equal(build(yaml.v, "bad", 1, &err), SLM2_EUSAGE);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "data/build.h"
+#include "kernels/kernels.h"
 #include "report/ablate.h"
 #include "tok/tok.h"
 #include "train/ledger.h"
@@ -58,7 +59,7 @@ struct grid {
     struct slm2_ablate_cell *cell; /* [MAX_CELL] */
     struct slm2_ablate_grid g;
     char lang[SLM2_ABLATE_MAX_LANG][32], note[512];
-    int64_t steps, warmup;
+    int64_t steps;
     const volatile sig_atomic_t *stop;
 };
 
@@ -92,7 +93,6 @@ static slm2_status check(struct grid *g, struct slm2_err *err)
             return slm2_fail(err, SLM2_EUSAGE, "ablate: digits: \"%s\", want split or joined", item(&o->digits, i));
     slm2_status st = slm2_pretrain_settings(&p, o->base, o->set.items, o->set.n, err);
     g->steps = p.steps;
-    g->warmup = p.schedule.n_warmup;
     if (st == SLM2_OK) snprintf(g->note, sizeof g->note, "layers %d, width %d, %" PRId64 " steps of %" PRId64 " tokens, %d ranks of the vocabulary, seed %" PRId64, p.model.cfg.n_layer, p.model.cfg.hidden_size, p.steps,
                                 (int64_t)p.micro_batch * p.accumulation * (p.n_ctx ? p.n_ctx : p.model.cfg.n_ctx), o->vocab_ranks, p.seed);
     slm2_conf_free(slm2_pretrain_table, &p);
@@ -259,12 +259,17 @@ static slm2_status train_cell(struct grid *g, struct sets *s, const char *dir, c
     char mark[MAX_TEXT], key[65], isa[32];
     struct slm2_pretrain_opts p = {0};
     struct slm2_buf dump = {0};
+    const struct slm2_kernels *kernels;
     bool done;
     SLM2_TRY(slm2_path_join(mark, sizeof mark, dir, "cell.json", err));
     slm2_status st = slm2_pretrain_settings(&p, g->o->base, (const char *const *)s->v, s->n, err);
     if (st == SLM2_OK) {
         slm2_conf_dump(slm2_pretrain_table, &p, &dump); /* all that decides the result, the folders too */
         slm2_buf_puts(&dump, set->manifest_sha256);
+        st = slm2_kernels_get(&kernels, *p.isa ? p.isa : slm2_cli_isa(), err); /* each set of instructions has its own bits */
+    }
+    if (st == SLM2_OK) {
+        slm2_buf_puts(&dump, kernels->name);
         st = slm2_buf_check(&dump, err);
     }
     if (st == SLM2_OK) {
@@ -282,7 +287,9 @@ static slm2_status train_cell(struct grid *g, struct sets *s, const char *dir, c
             slm2_log(SLM2_INFO, "ablate: cell %d of %d: share %.0f %%, digits %s, %s: kept", no, n, 100 * c->share, c->digits, c->schedule);
         } else {
             slm2_log(SLM2_INFO, "ablate: cell %d of %d: share %.0f %%, digits %s, %s", no, n, 100 * c->share, c->digits, c->schedule);
-            st = slm2_dir_make(dir, err);
+            /* the old run goes before the new mark comes: a start that fails in between must not find it under the new key */
+            if (!same) st = slm2_dir_remove(dir, err);
+            if (st == SLM2_OK) st = slm2_dir_make(dir, err);
             if (st == SLM2_OK && !same) st = mark_cell(mark, key, c, false, err);
             if (st == SLM2_OK) st = slm2_pretrain_run(&p, g->o->base, &res, err);
             if (st == SLM2_OK) st = mark_cell(mark, key, c, true, err);

@@ -91,6 +91,13 @@ static const char *string_or_null(const json_t *obj, const char *path)
     return json_string_value(find_field(obj, path)); /* NULL unless a string */
 }
 
+/* Of what a source may say instead: an empty text says nothing. */
+static const char *filled_or_null(const json_t *obj, const char *path)
+{
+    const char *s = string_or_null(obj, path);
+    return s && *s ? s : NULL;
+}
+
 static void take_text(struct slm2_doc *doc, const char *text, size_t n)
 {
     if (is_blank(text, n)) {
@@ -134,8 +141,8 @@ static void judge_json(const char *line, size_t n, const struct slm2_fields *f, 
         return;
     }
     doc->id = string_or_null(j, f->id);
-    doc->lang = string_or_null(j, f->lang);
-    doc->license = string_or_null(j, f->license);
+    doc->lang = filled_or_null(j, f->lang);
+    doc->license = filled_or_null(j, f->license);
     *root = j;
 }
 
@@ -265,7 +272,7 @@ static slm2_status read_whole(struct slm2_corpus *c, struct slm2_raw *raw, bool 
         if (st != SLM2_OK && st != SLM2_ELIMIT) return st;
         if (st == SLM2_OK && !line) break;
         if (!first) slm2_buf_putc(&c->piece, '\n');
-        too_long = too_long || st == SLM2_ELIMIT || n > c->limit - c->piece.n;
+        too_long = too_long || st == SLM2_ELIMIT || c->piece.n > c->limit || n > c->limit - c->piece.n; /* one '\n' may be over it */
         if (too_long) {
             slm2_buf_clear(&c->piece);
         } else {

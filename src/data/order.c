@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "data/aside.h"
 
 struct head { char magic[16]; uint64_t digest, n_doc, sum; }; /* sum: of the arrays */
 static const char magic[16] = "slm2-order 1\n";
@@ -112,8 +112,7 @@ static slm2_status write_file(const struct slm2_order_of *of, const char *path, 
     char own[4096];
     struct slm2_out *out;
     memcpy(h.magic, magic, sizeof magic);
-    int k = snprintf(own, sizeof own, "%s.%ld", path, (long)getpid());
-    if (k < 0 || (size_t)k >= sizeof own) return slm2_fail(err, SLM2_ELIMIT, "%.200s...: path is too long", path);
+    SLM2_TRY(slm2_aside_name(own, sizeof own, path, err));
     SLM2_TRY(slm2_dir_make(of->dir, err));
     SLM2_TRY(slm2_out_open(&out, own, err));
     slm2_out_write(out, &h, sizeof h);
@@ -136,6 +135,7 @@ slm2_status slm2_order_open(struct slm2_order *o, const struct slm2_order_of *of
     if (of->dir) {
         int k = snprintf(path, sizeof path, "%s/%" PRIu64 "-%" PRId64 ".order", of->dir, of->source, epoch);
         if (k < 0 || (size_t)k >= sizeof path) return slm2_fail(err, SLM2_ELIMIT, "%.200s...: path is too long", of->dir);
+        slm2_aside_clean(of->dir, ".order");
         if (map_file(o, of, path, epoch)) return SLM2_OK;
     }
     o->memory = malloc(bytes);

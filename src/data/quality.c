@@ -19,7 +19,7 @@ const struct slm2_opt slm2_quality_table[] = {
     SLM2_QUALITY_RULES(X)
 #undef X
     {.name = "langs", .type = SLM2_OPT_STRS, .offset = F(langs), .help = "the text must be in one of these by its trigrams: de en es fr it nl pt code unknown"},
-    {.name = "min_lang_score", .type = SLM2_OPT_DOUBLE, .offset = F(min_lang_score), .lo = 0, .hi = 1, .def = "0", .help = "how far that language must be ahead of the others; FineWeb 0.65"},
+    {.name = "min_lang_score", .type = SLM2_OPT_DOUBLE, .offset = F(min_lang_score), .lo = 0, .hi = 1, .def = "0", .help = "how far the language must be ahead of the others, unknown ones never are; FineWeb 0.65"},
     {.name = "lang_match", .type = SLM2_OPT_BOOL, .offset = F(lang_match), .def = "false", .help = "it must be the language that the record or the source names"},
     {.name = NULL}};
 #undef F
@@ -77,12 +77,18 @@ static enum slm2_quality_rule first_broken(const struct slm2_quality_opts *o, co
     return SLM2_QUALITY_PASSED;
 }
 
-static bool is_allowed(const struct slm2_quality_opts *o, const char *lang)
+static bool is_listed(const struct slm2_quality_opts *o, const char *lang)
 {
     for (int i = 0; i < o->langs.n; i++) {
         if (strcmp(allowed(o, i), lang) == 0) return true;
     }
-    return o->langs.n == 0;
+    return false;
+}
+
+/* A text in no known language is ahead in none: it passes a least score only where "unknown" is asked for. */
+static bool is_sure(const struct slm2_quality_opts *o, struct slm2_langid_guess g)
+{
+    return o->min_lang_score <= 0 || (g.lang >= 0 ? g.score >= o->min_lang_score : is_listed(o, "unknown"));
 }
 
 slm2_status slm2_quality_judge(const struct slm2_quality_opts *o, const struct slm2_langid *l, struct slm2_quality_work *w, const char *text, size_t n, const char *lang,
@@ -106,8 +112,8 @@ slm2_status slm2_quality_judge(const struct slm2_quality_opts *o, const struct s
         if (v->broken != SLM2_QUALITY_PASSED) return SLM2_OK;
     }
     if (!v->lang) return SLM2_OK;
-    if (!is_allowed(o, v->lang)) v->broken = SLM2_QUALITY_langs;
-    else if (g.lang >= 0 && g.score < o->min_lang_score) v->broken = SLM2_QUALITY_min_lang_score;
+    if (o->langs.n > 0 && !is_listed(o, v->lang)) v->broken = SLM2_QUALITY_langs;
+    else if (!is_sure(o, g)) v->broken = SLM2_QUALITY_min_lang_score;
     else if (o->lang_match && *lang && strcmp(lang, v->lang) != 0) v->broken = SLM2_QUALITY_lang_match;
     return SLM2_OK;
 }

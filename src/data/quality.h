@@ -61,7 +61,7 @@ struct slm2_quality_opts { /* a set of rules, named by sources */
     char *name;
     double limit[SLM2_QUALITY_langs]; /* of the rules above */
     struct slm2_conf_list langs;     /* char *: the document must be in one of these; "unknown" allows what is in none that is known */
-    double min_lang_score;
+    double min_lang_score;           /* what is in none that is known fails it, unless langs has "unknown" */
     bool lang_match;                 /* the language identified must be the one that the document has by its record or source */
 };
 extern const struct slm2_opt slm2_quality_table[];

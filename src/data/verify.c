@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "data/aside.h"
 #include "data/build.h"
 #include "data/shard.h"
 
@@ -30,11 +30,10 @@ json_t *slm2_verified_read(const char *dir)
 /* Under a name of this process first: the ranks of a run may all do this at once. */
 void slm2_verified_write(const json_t *verified, const char *dir)
 {
-    char path[MAX_PATH], own[MAX_PATH], leaf[64];
+    char path[MAX_PATH], own[MAX_PATH];
     struct slm2_err err = {0};
-    snprintf(leaf, sizeof leaf, "%s.%ld", verified_name, (long)getpid());
     slm2_status st = slm2_path_join(path, sizeof path, dir, verified_name, &err);
-    if (st == SLM2_OK) st = slm2_path_join(own, sizeof own, dir, leaf, &err);
+    if (st == SLM2_OK) st = slm2_aside_name(own, sizeof own, path, &err);
     if (st == SLM2_OK) st = slm2_json_write(verified, own, &err);
     if (st == SLM2_OK && rename(own, path)) st = slm2_fail_errno(&err, "%s: cannot be renamed to %s", own, path);
     if (st != SLM2_OK) slm2_log(SLM2_WARN, "%s; the hashes of this folder will be checked at each start", err.msg);
@@ -112,6 +111,7 @@ slm2_status slm2_dataset_check(const char *dir, const char *source, struct slm2_
     json_t *j, *entry, *out;
     size_t i, k;
     SLM2_TRY(slm2_dataset_manifest(dir, &j, NULL, err));
+    slm2_aside_clean(dir, verified_name);
     json_t *verified = slm2_verified_read(dir), *before = json_copy(verified);
     slm2_status st = SLM2_OK;
     json_array_foreach(json_object_get(j, "sources"), i, entry) {

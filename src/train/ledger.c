@@ -276,7 +276,7 @@ static void sample_energy(struct slm2_ledger *l, const struct slm2_power_device 
     l->sampled_s = slm2_now_s();
     clock_gettime(CLOCK_REALTIME, &now);
     for (int i = 0; i < n; i++)
-        put(l, PUT_ENERGY, "iditid", l->session, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, l->step, device[i].name, (int64_t)device[i].gpu, device[i].joules);
+        if (!isnan(device[i].joules)) put(l, PUT_ENERGY, "iditid", l->session, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, l->step, device[i].name, (int64_t)device[i].gpu, device[i].joules);
 }
 
 slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err)

@@ -7,7 +7,7 @@
  *          event(time, step, kind, text)          start resume branch stop signal cooldown checkpoint skip spike rollback warning finish
  *          figure(key, value, text)               summary of a stage: a number, or a text
  *          energy(session, time, step, device, gpu, joules)  the counters of power.h since the session began, every few seconds
- *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read
+ *          session(id, started, wall_s, cpu_s, rapl_j)  one row per start of the program; rapl_j is NULL where it cannot be read or was read too seldom (power.h)
  * Put functions remember the first failure; commit and close report it.  Rows are durable after commit.  The file is in SQLite's WAL mode:
  * others may read it while the run writes, and what a killed run had committed is there at the next opening.
  * Ledger NULL (the ranks of a run that write none): put functions, commit and close do nothing. */

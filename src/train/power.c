@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,10 @@ struct counter {
     uint64_t last, range;  /* microjoules of RAPL, millijoules of NVML */
     void *card;            /* NVML: the device; total false: it has no total and its power is integrated */
     bool total;
-    double last_watts, last_s;
+    double last_watts, last_s; /* last_s: when it was read */
 };
+
+enum { MOST_WATTS = 400 }; /* of a processor package over minutes: above what those sold in numbers take */
 
 struct slm2_power {
     int n;
@@ -49,6 +52,18 @@ static bool read_u64(const char *path, uint64_t *v)
     bool ok = fscanf(f, "%" SCNu64, v) == 1;
     fclose(f);
     return ok;
+}
+
+/* Joules since the last reading, NaN when the counter may have gone round more than once meanwhile. */
+static double joules_of_package(struct counter *c)
+{
+    uint64_t now;
+    double now_s = slm2_now_s();
+    if (!read_u64(c->path, &now)) return 0;
+    double used = (double)(now >= c->last ? now - c->last : now + c->range - c->last) * 1e-6, may_use = MOST_WATTS * (now_s - c->last_s);
+    c->last = now;
+    c->last_s = now_s;
+    return may_use < (double)c->range * 1e-6 ? used : (double)NAN;
 }
 
 static void read_name(const char *zone, char name[80])
@@ -76,6 +91,7 @@ static void open_rapl(struct slm2_power *p, const char *folder)
         snprintf(c->path, sizeof c->path, "%.300s/energy_uj", zone);
         snprintf(range, sizeof range, "%.290s/max_energy_range_uj", zone);
         if (!read_u64(c->path, &c->last) || !read_u64(range, &c->range)) continue;
+        c->last_s = slm2_now_s();
         memcpy(p->device[p->n].name, name, sizeof name);
         p->n++;
     }
@@ -168,12 +184,7 @@ const struct slm2_power_device *slm2_power_read(struct slm2_power *p, int *n)
     *n = p ? p->n : 0;
     for (int i = 0; i < *n; i++) {
         struct counter *c = &p->counter[i];
-        uint64_t now;
-        if (p->device[i].gpu) p->device[i].joules += joules_of_card(p, c);
-        else if (read_u64(c->path, &now)) {
-            p->device[i].joules += (double)(now >= c->last ? now - c->last : now + c->range - c->last) * 1e-6;
-            c->last = now;
-        }
+        p->device[i].joules += p->device[i].gpu ? joules_of_card(p, c) : joules_of_package(c);
     }
     return p ? p->device : NULL;
 }

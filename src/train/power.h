@@ -2,7 +2,8 @@
  *
  * They count all that the machine does, not one process.  Where there is no counter, or no right to read it, there is no device:
  * that is not an error.  RAPL: FOLDER/intel-rapl:N/energy_uj (root only on most systems), microjoules that wrap around; zones inside
- * a package and "psys", which holds the packages again, are left out.  NVML: a library that comes with the driver, opened when it is
+ * a package and "psys", which holds the packages again, are left out.  When so much time lies between two readings that a package of 400 W could
+ * have gone round once (11 minutes of the usual 262 kJ), its joules are NaN from then on: not measured, rather than too few.  NVML: a library that comes with the driver, opened when it is
  * there; total energy where the card counts it, else its power integrated over the time between two readings. */
 #ifndef SLM2_TRAIN_POWER_H
 #define SLM2_TRAIN_POWER_H
@@ -18,7 +19,7 @@ struct slm2_power_opts slm2_power_opts_default(void); /* /sys/class/powercap, li
 struct slm2_power_device {
     char name[80];  /* "package-0", "GPU 0 NVIDIA H100" */
     bool gpu;
-    double joules;  /* since open, as of the last reading */
+    double joules;  /* since open, as of the last reading; NaN: not measured */
 };
 enum { SLM2_POWER_MAX_DEVICE = 32 };
 
