@@ -54,7 +54,7 @@ def test_html_page():
     y &lt; z;
 </pre><table><tr><th>Key<th>Use<tr><td><p>Ctrl</p><td>control</table>
 <p>You find more in <a href=1>alpha</a> <a href=2>beta</a> <a href=3>gamma</a></p><p><a href=1>alpha</a> · <a href=2>beta</a> · <a href=3>gamma</a></p>
-<div role="navigation">up</div><footer>Copyright</footer></body></html>'''),
+<p>End.</p><p><a href=4>one</a></p><p><a href=5>two</a></p><p><a href=6>three</a></p><div id="quickview">q</div><div role="navigation">up</div><footer>Copyright</footer></body></html>'''),
           '''Cafés & bars
 
 One bold word.
@@ -72,7 +72,9 @@ second link
 Key\tUse
 Ctrl\tcontrol
 
-You find more in alpha beta gamma''')
+You find more in alpha beta gamma
+
+End.''')
 
 
 def test_html_root():
@@ -244,9 +246,9 @@ def test_fortune():
 
 
 def test_dict():
-    path = write('d.dict.dz', 'about this\ncat\n  an animal\ndog\n  a café\n')
-    write('d.index', '00-database-info\tA\tL\ncat\tL\tQ\ndog\tb\tO\nhound\tb\tO\n')
-    equal(corpus_text.extract('dict', path), [('#1', 'cat\n  an animal\n\ndog\n  a café')])
+    path = write('d.dict.dz', 'about this\ncat\n  an {dog}\ndog\n  a café\n')
+    write('d.index', '00-database-info\tA\tL\ncat\tL\tP\ndog\ta\tO\nhound\ta\tO\n')
+    equal(corpus_text.extract('dict', path), [('#1', 'cat\n  an dog\n\ndog\n  a café')])
     write('d.index', 'cat\tL\tQQ\n')
     for bad in ('cat\tL\tQQ\n', 'cat\tL\n', 'cat\t!\tQ\n'):
         write('d.index', bad)

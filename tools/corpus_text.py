@@ -2,12 +2,16 @@
 
 extract(format, path, root) gives [(suffix, text)]: suffix is "" or "#N" when one file holds many documents.  What is navigation, markup or
 control is left out; what cannot be read raises ValueError.  Nothing depends on time, locale or the order of a folder.
-Used by fetch_corpus.py, tested by tests/fetch_corpus.py.  Only the standard library.
+Used by fetch_corpus.py, tested by tests/test_corpus.py.  Only the standard library.
 """
+import glob
 import gzip
+import hashlib
 import html
+import os
 import re
 import unicodedata
+from html.entities import name2codepoint
 from html.parser import HTMLParser
 from xml.parsers import expat
 
@@ -69,7 +73,8 @@ CLOSES = {'li': {'li'}, 'dt': {'dt', 'dd'}, 'dd': {'dt', 'dd'}, 'tr': {'tr', 'td
 SCOPE = {'ul', 'ol', 'dl', 'table', 'body'}
 NAVIGATION_CLASS = re.compile(r'^(nav.*|toc.*|.*-toc|breadcrumbs?|sphinxsidebar.*|related|headerlink|footer.*|header|docnav|menu.*|(top|bottom)lang|'
                               r'qv|quickview|chlink.*|lang(s|uages?)?|skip.*|searchbar|copyright|list-of-.*|revhistory|sidebar.*|permalink|'
-                              r'(full|lot)toc.*|copiable-(anchor|link)|footnotes?_and_docs|switch|collapse)$')
+                              r'(full|lot)toc.*|copiable-(anchor|link)|footnotes?_and_docs|switch|collapse|MAC)$')  # MAC: LibreOffice's second name of a key
+NAVIGATION_ID = {'quickview', 'languages', 'tocframe', 'footer', 'footerMenu', 'pageHeader', 'searchbar', 'sidebar', 'navigation', 'highlighting-settings'}
 NAVIGATION_NAME = re.compile(r'(^|/)((gen|py-mod|doc|book)?index-?all|genindex.*|search|toc|contents|.*big-page.*|sitemap\w*)(\.[\w-]+)*$', re.I)
 # private characters carry what must survive the folding of blanks: space and line end of verbatim text, start and end of a link, border of a line
 PRE_SPACE, PRE_LINE, LINK_ON, LINK_OFF, BORDER = '\ue000', '\ue001', '\ue002', '\ue003', '\ue004'
@@ -100,7 +105,7 @@ class Collector:
         is_root = bool(self.root and not self.inside and attributes.get(self.root[0]) == self.root[1])
         skipped = not is_root and (tag in SKIPPED or (tag not in ('html', 'body') and (
             any(NAVIGATION_CLASS.match(c) for c in (attributes.get('class') or '').split()) or
-            attributes.get('role') in ('navigation', 'search', 'banner', 'contentinfo', 'trans') or attributes.get('aria-hidden') == 'true')))
+            attributes.get('id') in NAVIGATION_ID or attributes.get('role') in ('navigation', 'search', 'banner', 'contentinfo', 'trans') or attributes.get('aria-hidden') == 'true')))
         if is_root:
             self.inside, self.skip = 1, 0
         self.skip += skipped
@@ -155,16 +160,24 @@ class Collector:
         """The text, or "" when most of it is links: contents, indices."""
         while self.stack:
             self.end(self.stack[-1][0])
-        kept, letters, linked = [], 0, 0
+        kept, pending, n_links, letters, linked = [], [], 0, 0, 0
         for paragraph in fold(self.out).split('\n\n'):
             links = re.findall(LINK_ON + '([^' + LINK_OFF + ']*)' + LINK_OFF, paragraph)
             plain = re.sub('[' + LINK_ON + LINK_OFF + ']', '', paragraph)
             n, n_linked = sum(map(str.isalnum, plain)), sum(map(str.isalnum, ''.join(links)))
             letters += n
             linked += n_linked
-            if not n or (len(links) >= 3 and n_linked > 0.8 * n):
-                continue  # rules, bullets; a row of links
-            kept.append(plain)
+            if n_linked > 0.8 * n:  # nothing but links: stays only where there are few in a row
+                pending.append(plain)
+                n_links += len(links)
+                continue
+            if n_links < 3:
+                kept += pending
+            pending, n_links = [], 0
+            if n:  # not only rules and bullets
+                kept.append(plain)
+        if n_links < 3:
+            kept += pending
         if linked > 0.6 * letters:
             return ''
         return '\n\n'.join(kept).translate({ord(PRE_SPACE): ' ', ord(PRE_LINE): '\n'})
@@ -203,16 +216,16 @@ def extract_html(path, root):
     return [('', clean(collector.text()))]
 
 
+NAMES = {'kde': 'KDE', 'kappname': 'Kate', 'X-Window': 'X Window System', 'etc': '...', 'eg': 'e.g.', 'ie': 'i.e.'}
+
+
 def entity_text(name):
-    """KDE's documents name programs and keys by entities of a DTD elsewhere: &kate; is Kate, &Ctrl; Ctrl, &underFDL; a notice."""
-    if re.search(r'(Notice|under|\.credit|install\.|documentation\.index|reporting\.)', name):
+    """KDE's documents name programs, keys and people by entities of a DTD elsewhere: &kate; is Kate, &Ctrl; Ctrl, &underFDL; a notice."""
+    if re.search(r'(Notice|under[A-Z]|\.mail$|install\.|documentation\.index|reporting\.)', name):
         return ''
-    known = {'kde': 'KDE', 'kde-short': 'KDE', 'Qt': 'Qt', 'X-Window': 'X Window System', 'UNIX': 'UNIX', 'etc': 'etc.', 'eg': 'e.g.', 'ie': 'i.e.',
-             'kmymoney': 'KMyMoney', 'kmm': 'KMyMoney', 'kappname': 'the program', 'plasma': 'Plasma', 'LMB': 'left mouse button', 'RMB': 'right mouse button'}
-    plain = html.unescape('&' + name + ';')
-    if not plain.startswith('&'):
-        return plain
-    return known.get(name, name[0].upper() + name[1:] if name.islower() else name)
+    if name in name2codepoint:
+        return chr(name2codepoint[name])
+    return NAMES.get(name) or (name.capitalize() if name.islower() else name.replace('.', ' '))
 
 
 def extract_xml(path, root):
@@ -512,7 +525,8 @@ def extract_dict(path, root):
             entries.append(raw.decode('utf-8'))
         except UnicodeDecodeError:
             entries.append(raw.decode('iso-8859-1'))
-    return grouped(entries)
+    markup = re.compile(r'\{([^{}]{1,200})\}|__([^_\n]+)__')  # a link to another entry; emphasis
+    return grouped(markup.sub(lambda m: m[1] or m[2], entry) for entry in entries)
 
 
 def extract_wordnet(path, root):
@@ -569,3 +583,58 @@ def drop_english(text, language):
             kept.append(paragraph)
     result = '\n\n'.join(kept)
     return result if len(result) >= 0.6 * len(text) else ''
+
+
+# ---- documents of a package ------------------------------------------------------------------------------------------
+COUNTS = ('files', 'excluded', 'unreadable', 'no_text', 'foreign', 'short', 'long', 'not_in_share')
+
+
+def expand(pattern):
+    m = re.search(r'\{([^{}]*)\}', pattern)
+    return [q for a in m[1].split(',') for q in expand(pattern[:m.start()] + a + pattern[m.end():])] if m else [pattern]
+
+
+def files_of(tree, pattern):
+    found = {f for p in expand(pattern) for f in glob.glob(os.path.join(glob.escape(tree), p), recursive=True)}
+    return sorted(os.path.relpath(f, tree) for f in found if os.path.isfile(f) and not os.path.islink(f))
+
+
+def keep_share(source, share):
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], 'big') < share * 2.0 ** 64
+
+
+def documents_of(tree, row, settings, counts, messages):
+    """Yields the documents of one row of a recipe from the package unpacked in tree; what is left out is counted, what is broken also named."""
+    files = files_of(tree, row['glob'])
+    if not files:
+        raise ValueError('%s: no file matches %s' % (row['package'], row['glob']))
+    counts['files'] = len(files)
+    longest = settings['max_code_chars' if row['lang'] == 'code' else 'max_chars']
+    for file in files:
+        if row['exclude'] and re.search(row['exclude'], file):
+            counts['excluded'] += 1
+            continue
+        try:
+            documents = extract(row['format'], os.path.join(tree, file), row['root'])
+        except ValueError as e:
+            counts['unreadable'] += 1
+            messages.append('%s: %s' % (row['package'], str(e).replace(tree + '/', '')))
+            continue
+        if not documents:
+            counts['no_text'] += 1
+        for suffix, text in documents:
+            source = row['package'] + ':' + file + suffix
+            if row['lang'] not in ('code', 'en') and row['format'] != 'fortune':
+                left = drop_english(text, row['lang'])
+                if text and not left:
+                    counts['foreign'] += 1
+                    continue
+                text = left
+            if len(text) < settings['min_chars']:
+                counts['short'] += 1
+            elif len(text) > longest:
+                counts['long'] += 1
+            elif not keep_share(source, row['share']):
+                counts['not_in_share'] += 1
+            else:
+                yield {'text': text, 'source': source, 'lang': row['lang'], 'kind': row['kind'], 'license': row['license']}

@@ -174,24 +174,14 @@ def fetch(packages, debs, offline):
             yield name, os.path.join(debs, known[name][0]) if name in known else None
 
 
-CODE_SHA256 = ''.join(map(hash_file, (corpus_text.__file__, __file__)))  # of what runs, even if somebody edits it meanwhile
-
-
-def expand(pattern):
-    m = re.search(r'\{([^{}]*)\}', pattern)
-    return [q for a in m[1].split(',') for q in expand(pattern[:m.start()] + a + pattern[m.end():])] if m else [pattern]
-
-
-def files_of(tree, pattern):
-    found = {f for p in expand(pattern) for f in glob.glob(os.path.join(glob.escape(tree), p), recursive=True)}
-    return sorted(os.path.relpath(f, tree) for f in found if os.path.isfile(f) and not os.path.islink(f))
-
-
 # ---- extraction: one part a row of the recipe, kept in the cache -----------------------------------------------------
+CODE_SHA256 = hash_file(corpus_text.__file__)  # of what runs, even if somebody edits it meanwhile
+
+
 def part_path(cache, row, deb_sha256, settings):
     key = hashlib.sha256()
     key.update(json.dumps([row, settings, deb_sha256], sort_keys=True).encode())
-    key.update(CODE_SHA256.encode())
+    key.update(CODE_SHA256.encode())  # the formats changed: extract again
     return os.path.join(cache, 'parts', '%s-%s-%s.jsonl.gz' % (row['package'], row['lang'], key.hexdigest()[:16]))
 
 
@@ -206,49 +196,6 @@ def write_gzip(path, lines):
     return size
 
 
-def keep_share(source, share):
-    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], 'big') < share * 2.0 ** 64
-
-
-def documents_of(tree, row, settings, counts, messages):
-    files = files_of(tree, row['glob'])
-    if not files:
-        raise Failure('%s: no file matches %s' % (row['package'], row['glob']))
-    counts['files'] = len(files)
-    longest = settings['max_code_chars' if row['lang'] == 'code' else 'max_chars']
-    for file in files:
-        if row['exclude'] and re.search(row['exclude'], file):
-            counts['excluded'] += 1
-            continue
-        try:
-            documents = corpus_text.extract(row['format'], os.path.join(tree, file), row['root'])
-        except ValueError as e:
-            counts['unreadable'] += 1
-            messages.append('%s: %s' % (row['package'], str(e).replace(tree + '/', '')))
-            continue
-        if not documents:
-            counts['no_text'] += 1
-        for suffix, text in documents:
-            source = row['package'] + ':' + file + suffix
-            if row['lang'] not in ('code', 'en') and row['format'] != 'fortune':
-                left = corpus_text.drop_english(text, row['lang'])
-                if text and not left:
-                    counts['foreign'] += 1
-                    continue
-                text = left
-            if len(text) < settings['min_chars']:
-                counts['short'] += 1
-            elif len(text) > longest:
-                counts['long'] += 1
-            elif not keep_share(source, row['share']):
-                counts['not_in_share'] += 1
-            else:
-                yield {'text': text, 'source': source, 'lang': row['lang'], 'kind': row['kind'], 'license': row['license']}
-
-
-COUNTS = ('files', 'excluded', 'unreadable', 'no_text', 'foreign', 'short', 'long', 'not_in_share')
-
-
 def extract_package(deb, rows, parts, cache, settings):
     """Writes the parts of one package; the counts of a part are its first line.  Returns what could not be read."""
     messages = []
@@ -258,8 +205,9 @@ def extract_package(deb, rows, parts, cache, settings):
         if result.returncode:
             raise Failure('%s: cannot unpack: %s' % (deb, result.stderr.strip()))
         for row, part in zip(rows, parts):
-            counts = dict.fromkeys(COUNTS, 0)
-            lines = [(json.dumps(d, ensure_ascii=False) + '\n').encode() for d in documents_of(tree, row, settings, counts, messages)]
+            counts = dict.fromkeys(corpus_text.COUNTS, 0)
+            documents = corpus_text.documents_of(tree, row, settings, counts, messages)
+            lines = [(json.dumps(d, ensure_ascii=False) + '\n').encode() for d in documents]
             write_gzip(part, [(json.dumps(counts) + '\n').encode(), *lines])
         return messages
     finally:
@@ -273,7 +221,7 @@ def gather(settings, sources, args, log):
     os.makedirs(debs, exist_ok=True)
     os.makedirs(os.path.join(args.cache, 'parts'), exist_ok=True)
     names = list(dict.fromkeys(row['package'] for row in sources))
-    plan, packages, missing, waiting = [], [], [], {}
+    plan, packages, missing, waiting = [], [], [], []
     with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
         for i, (name, deb) in enumerate(fetch(names, debs, args.offline), 1):
             if not deb:
@@ -292,10 +240,14 @@ def gather(settings, sources, args, log):
             todo = [(row, part) for row, part in zip(rows, parts) if not os.path.exists(part)]
             log('%d/%d %s %s: %.1f MB%s' % (i, len(names), name, version, os.path.getsize(deb) / 1e6, '' if todo else ', extracted before'))
             if todo:
-                waiting[pool.submit(extract_package, deb, *map(list, zip(*todo)), args.cache, settings)] = name
-        for future in concurrent.futures.as_completed(waiting):
-            for message in future.result():
-                log('left out: ' + message)
+                waiting.append(pool.submit(extract_package, deb, *map(list, zip(*todo)), args.cache, settings))
+        try:
+            for future in waiting:
+                for message in future.result():
+                    log('left out: ' + message)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     if not plan:
         raise Failure('no package left')
     return plan, packages, missing
@@ -386,7 +338,7 @@ def main(argv=None):
                        'packages': packages, 'left_out': missing, 'groups': groups, 'totals': totals, 'sources': per_source}, f, indent=1, sort_keys=True)
             f.write('\n')
         os.replace(manifest + '.tmp', manifest)
-    except Failure as e:
+    except (Failure, ValueError) as e:
         log('fetch_corpus.py: %s' % e)
         return 1
     except OSError as e:
