@@ -52,7 +52,7 @@ def test_html_page():
 <pre>  int x;
 
     y &lt; z;
-</pre><table><tr><th>Key<th>Use<tr><td><p>Ctrl</p><td>control</table>
+</pre><table><tr><th>Key <th> Use<tr><td><p>Ctrl</p><td>control</table>
 <p>You find more in <a href=1>alpha</a> <a href=2>beta</a> <a href=3>gamma</a></p><p><a href=1>alpha</a> · <a href=2>beta</a> · <a href=3>gamma</a></p>
 <p>End.</p><p><a href=4>one</a></p><p><a href=5>two</a></p><p><a href=6>three</a></p><div id="quickview">q</div><div role="navigation">up</div><footer>Copyright</footer></body></html>'''),
           '''Cafés & bars
@@ -102,14 +102,15 @@ def test_docbook():
 <screen>$ ls
    x</screen><mediaobject><imageobject><imagedata fileref="a.png"/></imageobject><textobject><phrase>A picture</phrase></textobject></mediaobject>
 &underFDL;</chapter></book>'''),
-          'Kate and KDE\n\nPress CtrlS: my text, <b>.\n\nOpen\n\nopens.\n\n$ ls\n   x\n\nA picture')
+          'Kate and KDE\n\nPress Ctrl+S: my text, <b>.\n\nOpen\n\nopens.\n\n$ ls\n   x\n\nA picture')
 
 
 def test_mallard():
     equal(text_of('xml', 'a.page', '''<page xmlns="http://projectmallard.org/1.0/" type="topic" id="x"><info><credit><name>N</name></credit><desc>gone</desc></info>
-<title>Sound</title><p>Click <gui>Mute</gui>, or
+<title>Sound</title><p>Click <guiseq><gui>Sound</gui>
+<gui>Mute</gui></guiseq> <media type="image" src="a.png">icon</media> or
 see <link xref="y">volume</link>.</p><steps><item><p>One.</p></item><item><p>Two.</p></item></steps></page>'''),
-          'Sound\n\nClick Mute, or see volume.\n\nOne.\n\nTwo.')
+          'Sound\n\nClick Sound → Mute icon or see volume.\n\nOne.\n\nTwo.')
 
 
 def test_xml_broken():

@@ -59,13 +59,14 @@ def grouped(entries):
 # ---- html and xml ----------------------------------------------------------------------------------------------------
 SKIPPED = set('''script style head header nav footer noscript form button select textarea svg template iframe object audio video
     info bookinfo articleinfo refentryinfo indexterm index toc remark comment credit license desc keywordset abstractinfo sect1info
-    screeninfo authorgroup copyright legalnotice releaseinfo pubdate imageobject'''.split())
+    screeninfo shortcut authorgroup copyright legalnotice releaseinfo pubdate imageobject'''.split())
 PARAGRAPH = set('''p div h1 h2 h3 h4 h5 h6 ul ol dl table blockquote section article body pre hr address main figure center
-    page title steps list terms note screen code-block listing media para simpara formalpara itemizedlist orderedlist variablelist procedure
+    page title steps list terms note screen code-block listing para simpara formalpara itemizedlist orderedlist variablelist procedure
     sect1 sect2 sect3 sect4 chapter book preface appendix glossary glossentry informaltable programlisting literallayout
     tip warning caution important qandaentry question answer refsect1 refsect2 example'''.split())
 LINE = set('br li dt dd tr caption item listitem varlistentry term step row entry-row thead tbody glossterm glossdef'.split())
 CELL = {'td', 'th', 'entry'}
+SEQUENCE = {'keycombo': '+', 'keyseq': '+', 'menuchoice': ' → ', 'guiseq': ' → '}  # what stands between their parts
 VERBATIM = {'pre', 'screen', 'programlisting', 'literallayout', 'code-block'}
 VOID = set('br hr img meta link input col area base wbr param source embed track'.split())
 LINK = {'a', 'link', 'xref', 'ulink'}
@@ -82,7 +83,7 @@ PRE_SPACE, PRE_LINE, LINK_ON, LINK_OFF, BORDER = '\ue000', '\ue001', '\ue002', '
 
 def fold(parts):
     text = re.sub(r'\s*' + BORDER + r'[\s' + BORDER + ']*', lambda m: '\n\n' if '\n\n' in m[0] else '\n', ''.join(parts))
-    text = re.sub(r'[ \t]*\n[ \t]*', '\n', re.sub(r' +', ' ', text))
+    text = re.sub(r'[ \t]*\n[ \t]*', '\n', re.sub(r' *\t *', '\t', re.sub(r' +', ' ', text)))
     return re.sub(r'\n{3,}', '\n\n', text).strip()
 
 
@@ -91,7 +92,7 @@ class Collector:
 
     def __init__(self, root):
         self.root, self.inside = root, 0 if root else 1
-        self.stack = []  # (tag, skipped, verbatim, was root, buffer before a cell)
+        self.stack = []  # (tag, skipped, verbatim, was root, buffer before a cell or sequence)
         self.skip = self.verbatim = 0
         self.out = []
 
@@ -111,7 +112,7 @@ class Collector:
         self.skip += skipped
         self.mark('\n\n' if tag in PARAGRAPH else BORDER if tag in LINE else LINK_ON if tag in LINK else '')
         before = None
-        if tag in CELL and not self.skip:
+        if (tag in CELL or tag in SEQUENCE) and not self.skip:
             before, self.out = self.out, []
         verbatim = tag in VERBATIM
         self.verbatim += verbatim
@@ -135,8 +136,12 @@ class Collector:
             name, skipped, verbatim, is_root, before = self.stack.pop()
             self.verbatim -= verbatim
             if before is not None:
-                cell, self.out = fold(self.out), before
-                self.out.append('\n\n' + cell + '\n\n' if '\n' in cell else cell + '\t')  # a cell of many lines is layout, not a table
+                cell, self.out = self.out, before
+                if name in SEQUENCE:
+                    self.out.append(SEQUENCE[name].join(part.strip() for part in cell if part.strip()))
+                else:
+                    cell = fold(cell)
+                    self.out.append('\n\n' + cell + '\n\n' if '\n' in cell else cell + '\t')  # a cell of many lines is layout, not a table
             self.mark('\n\n' if name in PARAGRAPH else BORDER if name in LINE else LINK_OFF if name in LINK else '')
             self.skip -= skipped
             if is_root:
