@@ -317,10 +317,10 @@ def make_package(name, files):
     subprocess.run(['dpkg-deb', '--root-owner-group', '-b', tree, os.path.join(folder, 'cache', 'debs', name + '_1%3a2-3_all.deb')], check=True, stdout=subprocess.DEVNULL)
 
 
-def fetch(*args):
+def fetch(*args, offline=True):
     stderr, sys.stderr = sys.stderr, io.StringIO()
     try:
-        return tool.main(['--recipe', os.path.join(folder, 'r.yml'), '--cache', os.path.join(folder, 'cache'), '--offline', '--jobs', '2', *args]), sys.stderr.getvalue()
+        return tool.main(['--recipe', os.path.join(folder, 'r.yml'), '--cache', os.path.join(folder, 'cache'), '--jobs', '2', *(['--offline'] if offline else []), *args]), sys.stderr.getvalue()
     finally:
         sys.stderr = stderr
 
@@ -381,6 +381,54 @@ def test_whole_run():
     finally:
         os.environ['PATH'] = path
     assert status == 1 and 'command not found' in log, log
+
+
+APT = """#!/bin/sh
+# stands for apt-get: knows the packages of $STORE; the first download is cut off, none works when $STORE/broken exists
+echo "$@" >>"$STORE/calls"
+uris=
+for word; do
+    case $word in
+    --print-uris) uris=1 ;;
+    download | -qq | -o | APT::*) ;;
+    *) file=$(cd "$STORE" && echo "$word"_*.deb)
+       [ -e "$STORE/$file" ] || { echo "E: Unable to locate package $word" >&2; exit 100; }
+       if [ $uris ]; then
+           echo "'http://x/$file' $file $(stat -c %s "$STORE/$file") SHA256:$(sha256sum "$STORE/$file" | cut -d ' ' -f 1)"
+       elif [ -e "$STORE/broken" ]; then echo "E: no network" >&2; exit 100
+       elif [ ! -e "$STORE/once" ]; then touch "$STORE/once"; head -c 100 "$STORE/$file" >"$file"
+       else cp "$STORE/$file" .; fi ;;
+    esac
+done
+"""
+
+
+def test_download():
+    if not shutil.which('dpkg-deb'):
+        print('skipped: test_download: dpkg-deb not found')
+        return
+    make_package('net', {'u/a.txt': 'From afar. ' * 30})
+    store, cache = os.path.join(folder, 'store'), os.path.join(folder, 'netcache')
+    os.makedirs(store)
+    deb = 'net_1%3a2-3_all.deb'
+    os.rename(os.path.join(folder, 'cache', 'debs', deb), os.path.join(store, deb))
+    os.chmod(write('bin/apt-get', APT), 0o755)
+    write('r.yml', 'sources:\n' + ROW.replace('package: aa', 'package: net') % '' + ROW.replace('package: aa', 'package: nowhere') % '')
+    before = dict(os.environ)
+    os.environ.update(PATH=os.path.join(folder, 'bin') + ':' + before['PATH'], STORE=store)
+    try:
+        status, log = fetch('--out', os.path.join(folder, 'netout'), '--cache', cache, offline=False)
+        assert status == 1 and 'nowhere: apt knows no such package' in log, log
+        status, log = fetch('--out', os.path.join(folder, 'netout'), '--cache', cache, '--missing', 'skip', offline=False)
+        equal((status, open(os.path.join(cache, 'debs', deb), 'rb').read()), (0, open(os.path.join(store, deb), 'rb').read()))
+        equal([c.startswith('download -qq') for c in open(os.path.join(store, 'calls'), encoding='utf-8')].count(True), 2)  # cut off, then whole
+        write('netcache/debs/' + deb, 'damaged')
+        write('store/broken', '')
+        status, log = fetch('--out', os.path.join(folder, 'netout'), '--cache', cache, '--only', 'net', offline=False)
+        assert status == 1 and 'net: cannot download ' + deb + ': E: no network' in log, log
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def main():
