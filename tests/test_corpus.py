@@ -375,6 +375,10 @@ def test_whole_run():
     write('r.yml', recipe.replace('u/*.txt', 'v/*.txt'))
     status, log = fetch('--out', out)
     assert status == 1 and 'one: no file matches v/*.txt' in log, log
+    write('cache/debs/broken_1_all.deb', '!<arch>')
+    write('r.yml', 'sources:\n' + ROW.replace('package: aa', 'package: broken') % '')
+    status, log = fetch('--out', out)
+    assert status == 1 and 'broken_1_all.deb: cannot unpack: ' in log, log
     path, os.environ['PATH'] = os.environ['PATH'], folder
     try:
         status, log = fetch('--out', out)
