@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -278,6 +279,37 @@ def test_english_in_translations():
     english = 'The command shows all of the files that are in the folder, and it prints them to the console for you.'
     equal(corpus_text.drop_english(german + '\n\n' + english + '\n\n' + german, 'de'), german + '\n\n' + german)
     equal(corpus_text.drop_english(english + '\n\n' + english + '\n\n' + german, 'de'), '')
+
+
+def test_damaged():
+    """Files with bytes changed, lost and doubled give text or ValueError, and text without control characters."""
+    draw = random.Random(1)
+    pages = {'html': b'<!DOCTYPE html><p class="x">a &amp; b<table><tr><td>1<td><p>2</p><p>3</p></table><pre>x\n y</pre><!-- c --><script>s</script><ul><li><a href=1>l</a></ul>',
+             'xml': b'<?xml version="1.0"?><!DOCTYPE book [<!ENTITY o "x">]><book><para>&o;&kate; a<keycombo><keycap>A</keycap><keycap>B</keycap></keycombo></para></book>',
+             'man': MAN.encode(), 'pod': b'=head1 A B<c E<lt> C<< d >>>\n\n  v\n\n=begin x\n\nL<a|b/c>\n\n=end\n\n=over\n\n=item *\n\nX<y>\n', 'fortune': b'a\n%\nb\x08c\n%\n',
+             'wordnet': b'00001740 03 n 02 living_thing 0 entity 0 000 | that which\n', 'text': b'a\xc3\xa9\x07\r\n', 'code': b'int a;\n\xe9'}
+    for kind, page in pages.items():
+        for _ in range(300):
+            data = bytearray(page)
+            for _ in range(draw.randint(1, 4)):
+                i = draw.randrange(len(data))
+                what = draw.randrange(4)
+                if what == 0:
+                    data[i] = draw.randrange(256)
+                elif what == 1:
+                    del data[i:i + draw.randint(1, 20)]
+                elif what == 2:
+                    data[i:i] = data[i:i + draw.randint(1, 20)]
+                else:
+                    data[i:i] = draw.choice((b'\n.', b'\\', b'<', b'>', b'"', b"'", b'&#9999999;', b'\\[', b'T{\n', b'\n.TS\n', b'\n.if \\{', b'E<', b'\xff\xfe', b"\\N'99999999'", b'\\[uFFFFFF]'))
+                data = data or bytearray(b'x')
+            try:
+                documents = corpus_text.extract(kind, write('damaged', bytes(data)))
+            except ValueError:
+                continue
+            for _, text in documents:
+                text.encode()
+                assert not any(c < ' ' and c not in '\t\n' for c in text), (kind, bytes(data), text)
 
 
 ROW = '  - {package: aa, lang: en, kind: help, license: "X, y", format: text, glob: "u/*.txt"%s}\n'
