@@ -48,7 +48,7 @@ def test_html_page():
     equal(text_of('html', 'a.html', '''<!DOCTYPE html><html><head><title>T</title><style>p {}</style></head><body>
 <div class="navheader"><a href="x">Prev</a> | <a href="y">Next</a></div><script>if (a < b) { document.write("<p>no</p>"); }</script>
 <nav><ul><li>Home</ul></nav><h1>Caf&eacute;&shy;s &amp; bars<a class="headerlink" href="#x">¶</a></h1>
-<p>One <b>bold</b>
+<div class="menu">Home</div><p>One <span class="menuitem">bold</span>
   word.<p>Two&nbsp;words.<br>New line<ul><li>first<li>second <a href="z">link</a></ul>
 <pre>  int x;
 
@@ -79,7 +79,7 @@ End.''')
 
 
 def test_html_root():
-    page = '<body><p>menu</p><div id="main"><p>in<div>deep</div></div><p>after</p></body>'
+    page = '<body><p>menu</p><div id="main"><p>in<div>deep</div></div><p>after</p>' + '<p>long tail</p>' * 2000 + '</body>'
     equal(text_of('html', 'b.html', page, 'id=main'), 'in\n\ndeep')
     equal(text_of('html', 'b.html', page, 'id=none'), '')
 

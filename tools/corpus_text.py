@@ -72,7 +72,7 @@ VOID = set('br hr img meta link input col area base wbr param source embed track
 LINK = {'a', 'link', 'xref', 'ulink'}
 CLOSES = {'li': {'li'}, 'dt': {'dt', 'dd'}, 'dd': {'dt', 'dd'}, 'tr': {'tr', 'td', 'th'}, 'td': {'td', 'th'}, 'th': {'td', 'th'}}
 SCOPE = {'ul', 'ol', 'dl', 'table', 'body'}
-NAVIGATION_CLASS = re.compile(r'^(nav.*|toc.*|.*-toc|breadcrumbs?|sphinxsidebar.*|related|headerlink|footer.*|header|docnav|menu.*|(top|bottom)lang|'
+NAVIGATION_CLASS = re.compile(r'^(nav.*|toc.*|.*-toc|breadcrumbs?|sphinxsidebar.*|related|headerlink|footer.*|header|docnav|menu(bar|-comment)?|(top|bottom)lang|'
                               r'qv|quickview|chlink.*|lang(s|uages?)?|skip.*|searchbar|copyright|list-of-.*|revhistory|sidebar.*|permalink|'
                               r'(full|lot)toc.*|copiable-(anchor|link)|footnotes?_and_docs|switch|collapse|MAC)$')  # MAC: LibreOffice's second name of a key
 NAVIGATION_ID = {'quickview', 'languages', 'tocframe', 'footer', 'footerMenu', 'pageHeader', 'searchbar', 'sidebar', 'navigation', 'highlighting-settings'}
@@ -91,7 +91,7 @@ class Collector:
     """Receives elements and text, keeps what a reader would read.  root: (attribute, value) of the only element that counts, or None."""
 
     def __init__(self, root):
-        self.root, self.inside = root, 0 if root else 1
+        self.root, self.inside, self.done = root, 0 if root else 1, False
         self.stack = []  # (tag, skipped, verbatim, was root, buffer before a cell or sequence)
         self.skip = self.verbatim = 0
         self.out = []
@@ -145,7 +145,7 @@ class Collector:
             self.mark('\n\n' if name in PARAGRAPH else BORDER if name in LINE else LINK_OFF if name in LINK else '')
             self.skip -= skipped
             if is_root:
-                self.inside = 0
+                self.inside, self.done = 0, True
             if name == tag:
                 return
 
@@ -216,7 +216,11 @@ def extract_html(path, root):
         return []
     collector = Collector(tuple(root.split('=', 1)) if root else None)
     reader = HtmlReader(collector)
-    reader.feed(re.sub(r'<\?.*?\?>', '', read(path)))
+    text = re.sub(r'<\?.*?\?>', '', read(path))
+    for at in range(0, len(text), 16384):
+        if collector.done:
+            break  # what follows the root is often the contents of a whole book, on every page
+        reader.feed(text[at:at + 16384])
     reader.close()
     return [('', clean(collector.text()))]
 
