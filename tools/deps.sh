@@ -35,6 +35,7 @@ for part in "${@:-build}"; do
         need_package cmocka libcmocka-dev
         have_command node || optional+=(nodejs)
         have_command npm || optional+=(npm)
+        have_command python3 || optional+=(python3) # only tools/fetch_corpus.py and its test
         ;;
     neon) # only for make check-neon
         need_command make make
@@ -69,7 +70,7 @@ fi
 # what works without these says so: training on many machines, the checks against other programs
 if [ ${#optional[@]} -gt 0 ]; then
     if [ $can_install -eq 1 ]; then
-        echo "deps.sh: installing ${optional[*]} (optional: training on many machines, tests against other programs)" >&2
+        echo "deps.sh: installing ${optional[*]} (optional: training on many machines, tests against other programs, the corpus recipe)" >&2
         [ ${#missing[@]} -gt 0 ] || "${run[@]}" apt-get update -qq >&2 || true
         "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${optional[@]}" >&2 ||
             echo "deps.sh: could not install ${optional[*]}; what needs them is left out, tests are skipped" >&2

@@ -63,6 +63,11 @@ for t in "$asan"/fuzz/fuzz_*; do
 done
 for name in $asan_tests; do run "$name (asan)" "$asan/tests/$name"; done
 
+if command -v python3 >/dev/null 2>&1; then
+    run test_corpus python3 tests/test_corpus.py
+else
+    echo "skip   test_corpus: python3 not found; the corpus recipe is not tested"
+fi
 if [ -x tests/peers.sh ]; then run peers env BUILD="$build" tests/peers.sh; fi
 
 echo
