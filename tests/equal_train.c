@@ -244,6 +244,34 @@ static void cooldown_branch_equals_a_run_configured_so(void **state)
     assert_int_equal(run_with("nowhere", &r, &err, from, "cooldown_steps=6", "schedule.kind=cosine", NULL), SLM2_EUSAGE);
 }
 
+/* What `from` and `init_from` name is looked at before the folder is emptied, and may not lie in it. */
+static void starting_over_keeps_what_it_starts_from(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    char sets[4][1200];
+    const char *fresh = "resume=fresh", *steps = "train.steps=6", *endless = "schedule.cooldown_start=-1";
+    assert_ok(RUN("keeper", &r, steps, endless));
+    snprintf(sets[0], sizeof sets[0], "from=%s", in_dir("keeper/step-00000005"));
+    snprintf(sets[1], sizeof sets[1], "from=%s", in_dir("other/../keeper/./step-00000005"));
+    snprintf(sets[2], sizeof sets[2], "init_from=%s", in_dir("keeper/final"));
+    snprintf(sets[3], sizeof sets[3], "from=%s", in_dir("absent/step-00000005"));
+    assert_ok(slm2_dir_make(in_dir("other"), &err));
+    for (int i = 0; i < 4; i++) {
+        slm2_status st = RUN("keeper", &r, fresh, steps, endless, sets[i]);
+        if (st == SLM2_OK || (i < 3 && (st != SLM2_EUSAGE || !strstr(err.msg, "is in the run folder")))) fail_msg("%s: status %d: %s", sets[i], st, st ? err.msg : "");
+        assert_ok(slm2_ckpt_verify(in_dir("keeper/step-00000005"), true, &err));
+        assert_ok(slm2_ckpt_verify(in_dir("keeper/step-00000006"), true, &err));
+        assert_true(slm2_path_exists(in_dir("keeper/final/model.safetensors")) && slm2_path_exists(in_dir("keeper/run.sqlite")));
+    }
+    /* from elsewhere, the folder is emptied as before */
+    assert_ok(RUN("other", &r, "train.steps=1"));
+    assert_ok(RUN("other", &r, fresh, steps, endless, sets[0]));
+    assert_same_run("keeper", "other", 6, false);
+    assert_false(slm2_path_exists(in_dir("other/step-00000001")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +281,7 @@ int main(void)
         cmocka_unit_test(cooldown_by_signal_survives_a_resume),
         cmocka_unit_test(bad_steps_are_part_of_the_state),
         cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
+        cmocka_unit_test(starting_over_keeps_what_it_starts_from),
     };
     int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

@@ -392,19 +392,34 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     return open_tokenizer(r, err);
 }
 
+/* What a run begins with must not lie in its own folder: a branch needs a folder of its own, and starting over empties the folder. */
+static slm2_status outside_run(const struct run *r, const char *key, const char *path, struct slm2_err *err)
+{
+    char *run = *path ? realpath(r->o->run, NULL) : NULL, *real = *path ? realpath(path, NULL) : NULL; /* absent: found out later */
+    size_t n = run ? strlen(run) : 0;
+    bool inside = run && real && !strncmp(real, run, n) && (real[n] == '/' || !real[n]);
+    free(run);
+    free(real);
+    return inside ? slm2_fail(err, SLM2_EUSAGE, "%s: %s, %s, is in the run folder %s; use another run folder", r->what, key, path, r->o->run) : SLM2_OK;
+}
+
 /* The run folder and where the run goes on from: its newest checkpoint, else the one that it branches off from, else "". */
 static slm2_status find_start(struct run *r, char *ckpt, bool *branch, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
+    bool fresh = o->resume == SLM2_RESUME_FRESH;
     SLM2_TRY(slm2_dir_make(o->run, err));
-    if (o->resume == SLM2_RESUME_FRESH) SLM2_TRY(start_over(r, err));
-    else SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
+    SLM2_TRY(outside_run(r, "from", o->from, err));
+    if (fresh) SLM2_TRY(outside_run(r, "init_from", o->init_from, err));
+    if (!fresh) SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
     if (!*ckpt && o->resume == SLM2_RESUME_REQUIRE) return slm2_fail(err, SLM2_EUSAGE, "%s: %s holds no complete checkpoint to resume", r->what, o->run);
     *branch = !*ckpt && *o->from;
-    if (!*branch) return SLM2_OK;
-    if (snprintf(ckpt, SLM2_PATH_MAX, "%s", o->from) >= SLM2_PATH_MAX) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->from);
-    slm2_status st = slm2_ckpt_verify(ckpt, true, err);
-    return st == SLM2_OK ? st : slm2_wrap(err, st, "from: %s is not a complete training checkpoint", o->from);
+    if (*branch) {
+        if (snprintf(ckpt, SLM2_PATH_MAX, "%s", o->from) >= SLM2_PATH_MAX) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->from);
+        slm2_status st = slm2_ckpt_verify(ckpt, true, err);
+        if (st != SLM2_OK) return slm2_wrap(err, st, "from: %s is not a complete training checkpoint", o->from);
+    }
+    return fresh ? start_over(r, err) : SLM2_OK; /* last: what the run begins with is known to be good before anything goes */
 }
 
 static slm2_status begin_branch(struct run *r, struct slm2_err *err)
