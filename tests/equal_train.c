@@ -233,6 +233,18 @@ static void cooldown_branch_equals_a_run_configured_so(void **state)
     assert_ok(run_with("branch", &r, &err, from, "cooldown_steps=6", endless, NULL));
     assert_int_equal(r.step, 16);
     assert_same_run("configured", "branch", 16, false);
+    /* the state has its length too: without the option it goes on alike, with another length not at all */
+    assert_ok(slm2_dir_remove(in_dir("branch/step-00000016"), &err));
+    assert_ok(RUN("branch", &r, endless, "schedule.n_cooldown=2"));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured", "branch", 16, false);
+    assert_int_equal(run_with("branch", &r, &err, from, "cooldown_steps=7", endless, NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "branched off with 6"));
+    /* a run that did not begin so has no cooldown to go on with, whether or not its settings have one */
+    assert_ok(RUN("own", &r, "train.steps=5"));
+    assert_int_equal(RUN("own", &r, from, "cooldown_steps=6"), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "already holds a run at step 5"));
+    assert_ok(RUN("own", &r, "train.steps=6", from));
     /* without a cooldown the branch is the run that it left */
     assert_ok(run_with("fork", &r, &err, from, endless, NULL, NULL));
     assert_same_run("endless", "fork", 20, false);

@@ -27,6 +27,7 @@ struct run {
     struct slm2_config cfg;
     struct slm2_schedule schedule;
     bool cooldown_by_signal, cooldown_refused;
+    int64_t branch_cooldown; /* length of the cooldown with which this run branched off, 0: none */
     struct slm2_comm *comm, alone;
     bool chief;
     struct slm2_guard guard;
@@ -185,7 +186,9 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_first", "state.json", (double)NAN, &r->res->metric_before, err);
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_loss", "state.json", (double)NAN, &r->valid_loss, err);
     if (st == SLM2_OK) st = slm2_json_get_int_or(state, "valid_step", "state.json", -1, INT64_MAX / 4, -1, &r->valid_step, err);
+    if (st == SLM2_OK) st = slm2_json_get_int_or(state, "branch_cooldown", "state.json", 0, INT64_MAX / 4, 0, &r->branch_cooldown, err);
     if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
+    if (st == SLM2_OK && r->branch_cooldown) r->schedule.n_cooldown = r->branch_cooldown;
     if (st == SLM2_OK) st = slm2_guard_take(&r->guard, &r->o->guard, json_object_get(state, "guard"), err);
     now = sources_json(r);
     if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
@@ -429,8 +432,19 @@ static slm2_status begin_branch(struct run *r, struct slm2_err *err)
     if (r->schedule.n_warmup > r->t->n_update)
         return slm2_fail(err, SLM2_EUSAGE, "%s: from is at step %" PRId64 ", inside the warm-up of %" PRId64 " steps; there is nothing to cool down", r->what, r->t->n_update, r->schedule.n_warmup);
     r->schedule.cooldown_start = r->t->n_update;
+    r->schedule.n_cooldown = r->branch_cooldown = r->o->cooldown_steps;
     r->cooldown_by_signal = true; /* kept in the state, like one that a signal began */
     return SLM2_OK;
+}
+
+/* cooldown_steps belongs to the command that begins a branch, and to the same command when it goes on. */
+static slm2_status same_branch(const struct run *r, struct slm2_err *err)
+{
+    if (!r->o->cooldown_steps || r->o->cooldown_steps == r->branch_cooldown) return SLM2_OK;
+    if (r->branch_cooldown)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps is %" PRId64 ", the run in %s branched off with %" PRId64 "; keep that, or use another run folder", r->what, r->o->cooldown_steps, r->o->run, r->branch_cooldown);
+    return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps begins a branch in a folder of its own, but %s already holds a run at step %" PRId64 " that did not begin so; use another run folder, or leave cooldown_steps out",
+                     r->what, r->o->run, r->t->n_update);
 }
 
 static slm2_status open_run(struct run *r, struct slm2_err *err)
@@ -446,7 +460,7 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
     SLM2_TRY(slm2_comm_agree(c, open_trainer(r, ckpt, err), err));
     SLM2_TRY(same_on_all_ranks(r, err));
     slm2_status st = *ckpt ? take_state(r, ckpt, err) : SLM2_OK;
-    if (st == SLM2_OK && branch) st = begin_branch(r, err);
+    if (st == SLM2_OK && *ckpt) st = branch ? begin_branch(r, err) : same_branch(r, err);
     SLM2_TRY(slm2_comm_agree(c, st, err));
     if (r->chief) {
         st = open_ledger(r, err);
@@ -487,8 +501,8 @@ static slm2_status save(struct run *r, struct slm2_err *err)
     if (r->saved_step == r->t->n_update) return SLM2_OK;
     if (r->chief) record_sources(r);
     SLM2_TRY(slm2_comm_agree(r->comm, slm2_ledger_commit(r->ledger, err), err));
-    json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
-                          "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "tokens", (json_int_t)(r->n_row * r->n_ctx),
+    json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
+                          "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "branch_cooldown", (json_int_t)r->branch_cooldown, "tokens", (json_int_t)(r->n_row * r->n_ctx),
                           "loss_first", real_or_null(r->res->loss_first), "loss", real_or_null(r->res->loss), "valid_first", real_or_null(r->res->metric_before),
                           "valid_loss", real_or_null(r->valid_loss), "valid_step", (json_int_t)r->valid_step, "sources", sources_json(r));
     struct slm2_buf dump = {0};
