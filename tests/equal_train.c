@@ -254,6 +254,15 @@ static void cooldown_branch_equals_a_run_configured_so(void **state)
     assert_non_null(strstr(err.msg, "is not a complete training checkpoint"));
     snprintf(from, sizeof from, "from=%s", in_dir("endless/step-00000010"));
     assert_int_equal(run_with("nowhere", &r, &err, from, "cooldown_steps=6", "schedule.kind=cosine", NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "hybrid and rsqrt"));
+    /* the other kind that cools down */
+    const char *rsqrt = "schedule.kind=rsqrt";
+    assert_ok(RUN("endless-rsqrt", &r, rsqrt, endless, "train.steps=10"));
+    assert_ok(RUN("configured-rsqrt", &r, rsqrt, "schedule.cooldown_start=10"));
+    snprintf(from, sizeof from, "from=%s", in_dir("endless-rsqrt/step-00000010"));
+    assert_ok(RUN("branch-rsqrt", &r, rsqrt, endless, from, "cooldown_steps=6"));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured-rsqrt", "branch-rsqrt", 16, false);
 }
 
 /* What `from` and `init_from` name is looked at before the folder is emptied, and may not lie in it. */

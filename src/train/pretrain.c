@@ -371,8 +371,8 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     if (!r->schedule.n_step) r->schedule.n_step = o->steps;
     if (o->cooldown_steps) {
         if (!*o->from) return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps needs from, the checkpoint at which the branch begins", r->what);
-        if (o->schedule.kind != SLM2_SCHEDULE_HYBRID)
-            return slm2_fail(err, SLM2_EUSAGE, "%s: only the hybrid schedule has a cooldown; schedule.kind is %s", r->what, slm2_schedule_kinds[o->schedule.kind]);
+        if (!slm2_schedule_cools_down(&o->schedule))
+            return slm2_fail(err, SLM2_EUSAGE, "%s: only the schedules hybrid and rsqrt have a cooldown; schedule.kind is %s", r->what, slm2_schedule_kinds[o->schedule.kind]);
         r->schedule.n_cooldown = o->cooldown_steps;
         r->schedule.cooldown_start = -1; /* the checkpoint says where */
     }
