@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "train_data.h"
 
 /* SHA-256 over all files of weights and optimizer of a run's checkpoint of that step. */
@@ -212,6 +213,111 @@ static void bad_steps_are_part_of_the_state(void **state)
     assert_int_equal(RUN("bad", &r, "spike.on_nan=rollback", "ckpt.every=0", fresh), SLM2_EUSAGE);
 }
 
+/* The step with the largest norm among those that begin neither at a regular checkpoint nor before the first; "spike.max_norm=..." just below makes it a
+ * spike, and few others. */
+static int worst_step(const char *ledger, char set[64])
+{
+    struct slm2_ledger *l;
+    struct slm2_series s;
+    struct slm2_err err;
+    int worst = 7;
+    assert_ok(slm2_ledger_open_read(&l, ledger, &err));
+    assert_ok(slm2_ledger_series(l, "grad_norm", &s, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_int_equal(s.n, 20);
+    for (int step = 7; step < 20; step++)
+        if (step % 5 != 1 && s.value[step - 1] > s.value[worst - 1]) worst = step;
+    snprintf(set, 64, "spike.max_norm=%.9g", s.value[worst - 1] * 0.9999);
+    slm2_series_free(&s);
+    return worst;
+}
+
+/* The stop flag goes up when a rollback is told of, `n_stop` times. */
+static volatile sig_atomic_t stop_flag;
+static int n_stop;
+static void stop_at_rollback(enum slm2_log_level level, const char *text, void *user)
+{
+    (void)user;
+    if (level == SLM2_WARN && strstr(text, "rolls back") && n_stop > 0) stop_flag = 1, n_stop--;
+}
+
+/* Rollbacks of a run that has a newer checkpoint than the regular ones: without stops and asked to stop right after each. */
+static void a_rollback_abandons_newer_checkpoints(void **state)
+{
+    (void)state;
+    static const char *const action = "spike.on_spike=rollback", *const one = "ckpt.keep=1", *const none = "schedule.cooldown_start=-1";
+    struct slm2_err err;
+    struct slm2_train_result whole, r;
+    char run[600], spike[64], steps[64];
+    n_stop = 0;
+    assert_ok(RUN("norms", &r, none));
+    snprintf(steps, sizeof steps, "train.steps=%d", worst_step(r.ledger, spike) - 1);
+    for (int i = 0; i < 2; i++) assert_ok(RUN(i ? "abandons-cut" : "abandons", &r, none, one, steps, action));
+    assert_ok(RUN("abandons", &whole, none, one, action, spike));
+    assert_true(events(whole.ledger, "rollback") > 0);
+    struct slm2_pretrain_opts o;
+    snprintf(run, sizeof run, "run=%s", in_dir("abandons-cut"));
+    const char *sets[] = {run, none, one, action, spike};
+    assert_ok(slm2_pretrain_settings(&o, in_dir("run.yml"), sets, 5, &err));
+    o.stop = &stop_flag;
+    slm2_log_sink(stop_at_rollback, NULL);
+    int n_cut = 0;
+    slm2_status st;
+    do {
+        stop_flag = 0;
+        n_stop = 1;
+        st = slm2_pretrain_run(&o, "test", &r, &err);
+        if (st != SLM2_ESTOP) break;
+        n_cut++;
+        assert_int_equal(r.step % 5, 0);
+        char newest[SLM2_PATH_MAX];
+        assert_ok(slm2_ckpt_find(in_dir("abandons-cut"), newest, &err));
+        assert_string_equal(newest, r.ckpt_dir);
+        assert_ok(slm2_ckpt_newest(in_dir("abandons-cut"), newest, &err));
+        assert_string_equal(newest, r.ckpt_dir);
+    } while (n_cut < 100);
+    slm2_log_sink(NULL, NULL);
+    assert_int_equal(st, SLM2_OK);
+    assert_int_equal(n_cut, events(whole.ledger, "rollback"));
+    assert_same_run("abandons", "abandons-cut", 20, false);
+    assert_int_equal(whole.n_tok, r.n_tok);
+    slm2_conf_free(slm2_pretrain_table, &o);
+}
+
+/* SIGUSR1, then a rollback to a checkpoint from before it: the cooldown goes from and to the same steps all the same. */
+static void cooldown_by_signal_survives_a_rollback(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    volatile sig_atomic_t flag = 1;
+    char run[600], spike[64], steps[64];
+    const char *none = "schedule.cooldown_start=-1";
+    assert_ok(RUN("norms", &r, none, "resume=fresh"));
+    int start = worst_step(r.ledger, spike) - 1; /* the first step of the cooldown is the spike */
+    snprintf(steps, sizeof steps, "train.steps=%d", start);
+    assert_ok(RUN("cool-back", &r, none, steps));
+    snprintf(run, sizeof run, "run=%s", in_dir("cool-back"));
+    const char *sets[] = {run, none, "spike.on_spike=rollback", spike};
+    struct slm2_pretrain_opts o;
+    assert_ok(slm2_pretrain_settings(&o, in_dir("run.yml"), sets, 4, &err));
+    o.cooldown = &flag;
+    assert_ok(slm2_pretrain_run(&o, "test", &r, &err));
+    slm2_conf_free(slm2_pretrain_table, &o);
+    assert_true(events(r.ledger, "rollback") > 0);
+    assert_int_equal(events(r.ledger, "cooldown"), 1);
+    assert_int_equal(r.step, start + 6);
+    struct slm2_ledger *l;
+    struct slm2_series s;
+    assert_ok(slm2_ledger_open_read(&l, r.ledger, &err));
+    assert_ok(slm2_ledger_series(l, "lr", &s, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_int_equal(s.n, start + 6);
+    assert_true(s.value[start - 1] > s.value[start] && s.value[start - 1] < s.value[start] * 1.2); /* of the run without a cooldown */
+    for (int i = 0; i < 6; i++) assert_true(fabs(s.value[start + i] - s.value[start] * (6 - i) / 6) < 1e-15);
+    slm2_series_free(&s);
+}
+
 /* A branch into another folder from step 10 with a cooldown of 6 = a run whose settings had that cooldown from the start; also when it is resumed. */
 static void cooldown_branch_equals_a_run_configured_so(void **state)
 {
@@ -301,6 +407,8 @@ int main(void)
         cmocka_unit_test(other_settings_give_other_bits),
         cmocka_unit_test(cooldown_by_signal_survives_a_resume),
         cmocka_unit_test(bad_steps_are_part_of_the_state),
+        cmocka_unit_test(a_rollback_abandons_newer_checkpoints),
+        cmocka_unit_test(cooldown_by_signal_survives_a_rollback),
         cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
         cmocka_unit_test(starting_over_keeps_what_it_starts_from),
     };

@@ -187,7 +187,7 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_loss", "state.json", (double)NAN, &r->valid_loss, err);
     if (st == SLM2_OK) st = slm2_json_get_int_or(state, "valid_step", "state.json", -1, INT64_MAX / 4, -1, &r->valid_step, err);
     if (st == SLM2_OK) st = slm2_json_get_int_or(state, "branch_cooldown", "state.json", 0, INT64_MAX / 4, 0, &r->branch_cooldown, err);
-    if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
+    if (st == SLM2_OK) r->schedule.cooldown_start = r->cooldown_by_signal ? start : r->o->schedule.cooldown_start;
     if (st == SLM2_OK && r->branch_cooldown) r->schedule.n_cooldown = r->branch_cooldown;
     if (st == SLM2_OK) st = slm2_guard_take(&r->guard, &r->o->guard, json_object_get(state, "guard"), err);
     now = sources_json(r);
@@ -553,19 +553,29 @@ static slm2_status gradients(struct run *r, int64_t count, struct slm2_step_stat
     return slm2_trainer_reduce(r->t, stats, err);
 }
 
-/* Back to the last regular checkpoint; the rows that led here are behind the run.  *done false: there is none. */
+/* Back to the last regular checkpoint; the rows that led here are behind the run.  Later checkpoints go: their line is abandoned, a start that found
+ * them would go on with it.  A cooldown that a signal began after the checkpoint is kept and begins at the same step again, whether or not the process
+ * that got the signal is still the same.  *done false: there is no such checkpoint. */
 static slm2_status roll_back(struct run *r, bool *done, struct slm2_err *err)
 {
-    int64_t next = r->n_row + r->rows_per_step, from = r->t->n_update;
+    int64_t next = r->n_row + r->rows_per_step, from = r->t->n_update, cooldown_start = r->schedule.cooldown_start;
     int n_event = r->guard.n_event;
+    bool cooldown = r->cooldown_by_signal;
     char ckpt[SLM2_PATH_MAX] = "";
     SLM2_TRY(slm2_comm_agree(r->comm, r->chief ? slm2_ckpt_find_regular(r->o->run, r->o->ckpt_every, ckpt, err) : SLM2_OK, err));
     SLM2_TRY(tell_path(r, ckpt, err));
     *done = *ckpt;
     if (!*ckpt) return SLM2_OK;
-    SLM2_TRY(slm2_comm_agree(r->comm, take_state(r, ckpt, err), err));
+    SLM2_TRY(slm2_comm_agree(r->comm, take_state(r, ckpt, err), err)); /* the target is known to be good */
+    SLM2_TRY(slm2_comm_agree(r->comm, r->chief ? slm2_ckpt_drop_after(r->o->run, r->t->n_update, err) : SLM2_OK, err));
+    r->saved_step = -1; /* what the target's state says of rows and events is behind: a stop here writes it anew */
+    snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
     r->n_row = next;
     r->guard.n_event = n_event;
+    if (cooldown) {
+        r->cooldown_by_signal = true;
+        r->schedule.cooldown_start = cooldown_start;
+    }
     slm2_ledger_rewind(r->ledger, r->t->n_update);
     slm2_ledger_event(r->ledger, r->t->n_update, "rollback", "from step %" PRId64 " to %s; goes on at row %" PRId64, from, ckpt, next);
     return SLM2_OK;
