@@ -50,6 +50,7 @@ struct run {
     int64_t valid_step;
     double committed_s;
     struct meeting *meetings; /* [ranks] */
+    char *heard;              /* [ranks * SLM2_PATH_MAX]: what all have said, other than meetings */
     char path[SLM2_PATH_MAX];
     struct slm2_train_result *res;
 };
@@ -308,7 +309,7 @@ static int64_t end_step(const struct run *r)
 /* All ranks must compute the same: one version, one set of kernels, one set of settings (threads apart). */
 static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
 {
-    struct { char version[16], kernels[16], settings[65]; } mine = {0}, *all;
+    struct words { char version[16], kernels[16], settings[65]; } mine = {0}, *all = (struct words *)r->heard;
     struct slm2_pretrain_opts o = *r->o;
     struct slm2_buf dump = {0};
     o.threads = 0;
@@ -318,8 +319,6 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
     slm2_buf_free(&dump);
     snprintf(mine.version, sizeof mine.version, "%s", SLM2_VERSION);
     snprintf(mine.kernels, sizeof mine.kernels, "%s", r->t->ctx.k->name);
-    all = calloc((size_t)r->comm->n_rank, sizeof *all);
-    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
     slm2_status st = r->comm->ops->all_gather(r->comm, all, &mine, sizeof mine, err);
     for (int i = 1; st == SLM2_OK && i < r->comm->n_rank; i++) {
         if (strcmp(all[i].version, all[0].version)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d runs slm2 %s, rank 0 %s; start one build everywhere", i, all[i].version, all[0].version);
@@ -327,7 +326,6 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
             st = slm2_fail(err, SLM2_EUSAGE, "rank %d computes with %s, rank 0 with %s, which gives other bits; set isa to what all hosts have", i, all[i].kernels, all[0].kernels);
         else if (strcmp(all[i].settings, all[0].settings)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d has other settings than rank 0; start all ranks with one configuration", i);
     }
-    free(all);
     return st;
 }
 
@@ -335,12 +333,9 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
 static slm2_status tell_path(struct run *r, char *path, struct slm2_err *err)
 {
     if (r->comm->n_rank == 1) return SLM2_OK;
-    char *all = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX);
-    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
-    slm2_status st = r->comm->ops->all_gather(r->comm, all, path, SLM2_PATH_MAX, err);
-    if (st == SLM2_OK) memcpy(path, all, SLM2_PATH_MAX);
-    free(all);
-    return st;
+    SLM2_TRY(r->comm->ops->all_gather(r->comm, r->heard, path, SLM2_PATH_MAX, err));
+    memcpy(path, r->heard, SLM2_PATH_MAX);
+    return SLM2_OK;
 }
 
 /* What ranks tell each other before each step: requests, which any rank may have got, and what their rows come to. */
@@ -390,7 +385,8 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     if (r->n_ctx > r->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", r->what, r->n_ctx, r->cfg.n_ctx);
     r->rows_per_step = o->micro_batch * o->accumulation;
     r->meetings = calloc((size_t)r->comm->n_rank, sizeof *r->meetings);
-    if (!r->meetings) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
+    r->heard = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX); /* here, where a failure is agreed on: between collectives a rank must not fail alone */
+    if (!r->meetings || !r->heard) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
     SLM2_TRY(open_data(r, err));
     return open_tokenizer(r, err);
 }
@@ -546,8 +542,12 @@ static slm2_status gradients(struct run *r, int64_t count, struct slm2_step_stat
     slm2_trainer_begin(r->t);
     for (int k = 0; k < r->t->block.n; k++) {
         slm2_batch_clear(&r->batch);
-        for (int i = 0; i < o->micro_batch; i++)
-            SLM2_TRY(slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err));
+        for (int i = 0; i < o->micro_batch; i++) {
+            slm2_status st = slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err);
+            if (st == SLM2_OK) continue;
+            r->comm->broken = true; /* the others are on their way to the exchange of gradients: there is no agreeing with them any more */
+            return st;
+        }
         slm2_trainer_accumulate(r->t, &r->batch);
     }
     return slm2_trainer_reduce(r->t, stats, err);
@@ -805,6 +805,7 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
     free(r.ids);
     free(r.sums);
     free(r.meetings);
+    free(r.heard);
     slm2_trainer_free(r.t);
     slm2_tok_free(r.tok);
     slm2_mix_close(r.train_mix);
