@@ -383,7 +383,10 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     }
     r->n_ctx = o->n_ctx ? o->n_ctx : r->cfg.n_ctx;
     if (r->n_ctx > r->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", r->what, r->n_ctx, r->cfg.n_ctx);
-    r->rows_per_step = o->micro_batch * o->accumulation;
+    size_t rows;
+    if (!slm2_mul_size((size_t)o->micro_batch, (size_t)o->accumulation, &rows) || rows > INT32_MAX)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch %d x train.accumulation %d are more rows in a step than the %d that are possible", r->what, o->micro_batch, o->accumulation, INT32_MAX);
+    r->rows_per_step = (int)rows;
     r->meetings = calloc((size_t)r->comm->n_rank, sizeof *r->meetings);
     r->heard = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX); /* here, where a failure is agreed on: between collectives a rank must not fail alone */
     if (!r->meetings || !r->heard) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
