@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "train_data.h"
 
 /* SHA-256 over all files of weights and optimizer of a run's checkpoint of that step. */
@@ -212,6 +213,111 @@ static void bad_steps_are_part_of_the_state(void **state)
     assert_int_equal(RUN("bad", &r, "spike.on_nan=rollback", "ckpt.every=0", fresh), SLM2_EUSAGE);
 }
 
+/* The step with the largest norm among those that begin neither at a regular checkpoint nor before the first; "spike.max_norm=..." just below makes it a
+ * spike, and few others. */
+static int worst_step(const char *ledger, char set[64])
+{
+    struct slm2_ledger *l;
+    struct slm2_series s;
+    struct slm2_err err;
+    int worst = 7;
+    assert_ok(slm2_ledger_open_read(&l, ledger, &err));
+    assert_ok(slm2_ledger_series(l, "grad_norm", &s, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_int_equal(s.n, 20);
+    for (int step = 7; step < 20; step++)
+        if (step % 5 != 1 && s.value[step - 1] > s.value[worst - 1]) worst = step;
+    snprintf(set, 64, "spike.max_norm=%.9g", s.value[worst - 1] * 0.9999);
+    slm2_series_free(&s);
+    return worst;
+}
+
+/* The stop flag goes up when a rollback is told of, `n_stop` times. */
+static volatile sig_atomic_t stop_flag;
+static int n_stop;
+static void stop_at_rollback(enum slm2_log_level level, const char *text, void *user)
+{
+    (void)user;
+    if (level == SLM2_WARN && strstr(text, "rolls back") && n_stop > 0) stop_flag = 1, n_stop--;
+}
+
+/* Rollbacks of a run that has a newer checkpoint than the regular ones: without stops and asked to stop right after each. */
+static void a_rollback_abandons_newer_checkpoints(void **state)
+{
+    (void)state;
+    static const char *const action = "spike.on_spike=rollback", *const one = "ckpt.keep=1", *const none = "schedule.cooldown_start=-1";
+    struct slm2_err err;
+    struct slm2_train_result whole, r;
+    char run[600], spike[64], steps[64];
+    n_stop = 0;
+    assert_ok(RUN("norms", &r, none));
+    snprintf(steps, sizeof steps, "train.steps=%d", worst_step(r.ledger, spike) - 1);
+    for (int i = 0; i < 2; i++) assert_ok(RUN(i ? "abandons-cut" : "abandons", &r, none, one, steps, action));
+    assert_ok(RUN("abandons", &whole, none, one, action, spike));
+    assert_true(events(whole.ledger, "rollback") > 0);
+    struct slm2_pretrain_opts o;
+    snprintf(run, sizeof run, "run=%s", in_dir("abandons-cut"));
+    const char *sets[] = {run, none, one, action, spike};
+    assert_ok(slm2_pretrain_settings(&o, in_dir("run.yml"), sets, 5, &err));
+    o.stop = &stop_flag;
+    slm2_log_sink(stop_at_rollback, NULL);
+    int n_cut = 0;
+    slm2_status st;
+    do {
+        stop_flag = 0;
+        n_stop = 1;
+        st = slm2_pretrain_run(&o, "test", &r, &err);
+        if (st != SLM2_ESTOP) break;
+        n_cut++;
+        assert_int_equal(r.step % 5, 0);
+        char newest[SLM2_PATH_MAX];
+        assert_ok(slm2_ckpt_find(in_dir("abandons-cut"), newest, &err));
+        assert_string_equal(newest, r.ckpt_dir);
+        assert_ok(slm2_ckpt_newest(in_dir("abandons-cut"), newest, &err));
+        assert_string_equal(newest, r.ckpt_dir);
+    } while (n_cut < 100);
+    slm2_log_sink(NULL, NULL);
+    assert_int_equal(st, SLM2_OK);
+    assert_int_equal(n_cut, events(whole.ledger, "rollback"));
+    assert_same_run("abandons", "abandons-cut", 20, false);
+    assert_int_equal(whole.n_tok, r.n_tok);
+    slm2_conf_free(slm2_pretrain_table, &o);
+}
+
+/* SIGUSR1, then a rollback to a checkpoint from before it: the cooldown goes from and to the same steps all the same. */
+static void cooldown_by_signal_survives_a_rollback(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    volatile sig_atomic_t flag = 1;
+    char run[600], spike[64], steps[64];
+    const char *none = "schedule.cooldown_start=-1";
+    assert_ok(RUN("norms", &r, none, "resume=fresh"));
+    int start = worst_step(r.ledger, spike) - 1; /* the first step of the cooldown is the spike */
+    snprintf(steps, sizeof steps, "train.steps=%d", start);
+    assert_ok(RUN("cool-back", &r, none, steps));
+    snprintf(run, sizeof run, "run=%s", in_dir("cool-back"));
+    const char *sets[] = {run, none, "spike.on_spike=rollback", spike};
+    struct slm2_pretrain_opts o;
+    assert_ok(slm2_pretrain_settings(&o, in_dir("run.yml"), sets, 4, &err));
+    o.cooldown = &flag;
+    assert_ok(slm2_pretrain_run(&o, "test", &r, &err));
+    slm2_conf_free(slm2_pretrain_table, &o);
+    assert_true(events(r.ledger, "rollback") > 0);
+    assert_int_equal(events(r.ledger, "cooldown"), 1);
+    assert_int_equal(r.step, start + 6);
+    struct slm2_ledger *l;
+    struct slm2_series s;
+    assert_ok(slm2_ledger_open_read(&l, r.ledger, &err));
+    assert_ok(slm2_ledger_series(l, "lr", &s, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_int_equal(s.n, start + 6);
+    assert_true(s.value[start - 1] > s.value[start] && s.value[start - 1] < s.value[start] * 1.2); /* of the run without a cooldown */
+    for (int i = 0; i < 6; i++) assert_true(fabs(s.value[start + i] - s.value[start] * (6 - i) / 6) < 1e-15);
+    slm2_series_free(&s);
+}
+
 /* A branch into another folder from step 10 with a cooldown of 6 = a run whose settings had that cooldown from the start; also when it is resumed. */
 static void cooldown_branch_equals_a_run_configured_so(void **state)
 {
@@ -233,6 +339,18 @@ static void cooldown_branch_equals_a_run_configured_so(void **state)
     assert_ok(run_with("branch", &r, &err, from, "cooldown_steps=6", endless, NULL));
     assert_int_equal(r.step, 16);
     assert_same_run("configured", "branch", 16, false);
+    /* the state has its length too: without the option it goes on alike, with another length not at all */
+    assert_ok(slm2_dir_remove(in_dir("branch/step-00000016"), &err));
+    assert_ok(RUN("branch", &r, endless, "schedule.n_cooldown=2"));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured", "branch", 16, false);
+    assert_int_equal(run_with("branch", &r, &err, from, "cooldown_steps=7", endless, NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "branched off with 6"));
+    /* a run that did not begin so has no cooldown to go on with, whether or not its settings have one */
+    assert_ok(RUN("own", &r, "train.steps=5"));
+    assert_int_equal(RUN("own", &r, from, "cooldown_steps=6"), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "already holds a run at step 5"));
+    assert_ok(RUN("own", &r, "train.steps=6", from));
     /* without a cooldown the branch is the run that it left */
     assert_ok(run_with("fork", &r, &err, from, endless, NULL, NULL));
     assert_same_run("endless", "fork", 20, false);
@@ -242,6 +360,43 @@ static void cooldown_branch_equals_a_run_configured_so(void **state)
     assert_non_null(strstr(err.msg, "is not a complete training checkpoint"));
     snprintf(from, sizeof from, "from=%s", in_dir("endless/step-00000010"));
     assert_int_equal(run_with("nowhere", &r, &err, from, "cooldown_steps=6", "schedule.kind=cosine", NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "hybrid and rsqrt"));
+    /* the other kind that cools down */
+    const char *rsqrt = "schedule.kind=rsqrt";
+    assert_ok(RUN("endless-rsqrt", &r, rsqrt, endless, "train.steps=10"));
+    assert_ok(RUN("configured-rsqrt", &r, rsqrt, "schedule.cooldown_start=10"));
+    snprintf(from, sizeof from, "from=%s", in_dir("endless-rsqrt/step-00000010"));
+    assert_ok(RUN("branch-rsqrt", &r, rsqrt, endless, from, "cooldown_steps=6"));
+    assert_int_equal(r.step, 16);
+    assert_same_run("configured-rsqrt", "branch-rsqrt", 16, false);
+}
+
+/* What `from` and `init_from` name is looked at before the folder is emptied, and may not lie in it. */
+static void starting_over_keeps_what_it_starts_from(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    char sets[4][1200];
+    const char *fresh = "resume=fresh", *steps = "train.steps=6", *endless = "schedule.cooldown_start=-1";
+    assert_ok(RUN("keeper", &r, steps, endless));
+    snprintf(sets[0], sizeof sets[0], "from=%s", in_dir("keeper/step-00000005"));
+    snprintf(sets[1], sizeof sets[1], "from=%s", in_dir("other/../keeper/./step-00000005"));
+    snprintf(sets[2], sizeof sets[2], "init_from=%s", in_dir("keeper/final"));
+    snprintf(sets[3], sizeof sets[3], "from=%s", in_dir("absent/step-00000005"));
+    assert_ok(slm2_dir_make(in_dir("other"), &err));
+    for (int i = 0; i < 4; i++) {
+        slm2_status st = RUN("keeper", &r, fresh, steps, endless, sets[i]);
+        if (st == SLM2_OK || (i < 3 && (st != SLM2_EUSAGE || !strstr(err.msg, "is in the run folder")))) fail_msg("%s: status %d: %s", sets[i], st, st ? err.msg : "");
+        assert_ok(slm2_ckpt_verify(in_dir("keeper/step-00000005"), true, &err));
+        assert_ok(slm2_ckpt_verify(in_dir("keeper/step-00000006"), true, &err));
+        assert_true(slm2_path_exists(in_dir("keeper/final/model.safetensors")) && slm2_path_exists(in_dir("keeper/run.sqlite")));
+    }
+    /* from elsewhere, the folder is emptied as before */
+    assert_ok(RUN("other", &r, "train.steps=1"));
+    assert_ok(RUN("other", &r, fresh, steps, endless, sets[0]));
+    assert_same_run("keeper", "other", 6, false);
+    assert_false(slm2_path_exists(in_dir("other/step-00000001")));
 }
 
 int main(void)
@@ -252,7 +407,10 @@ int main(void)
         cmocka_unit_test(other_settings_give_other_bits),
         cmocka_unit_test(cooldown_by_signal_survives_a_resume),
         cmocka_unit_test(bad_steps_are_part_of_the_state),
+        cmocka_unit_test(a_rollback_abandons_newer_checkpoints),
+        cmocka_unit_test(cooldown_by_signal_survives_a_rollback),
         cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
+        cmocka_unit_test(starting_over_keeps_what_it_starts_from),
     };
     int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

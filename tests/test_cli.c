@@ -290,6 +290,36 @@ static void test_data(void **state)
     assert_int_equal(slm2_dir_remove(dir, NULL), SLM2_OK);
 }
 
+/* `slm2` with the environment of a launcher. */
+static void expect_as(const char *env, const char *args, int status, const char *in_stderr)
+{
+    char plain[PATH_MAX];
+    snprintf(plain, sizeof plain, "%s", program);
+    snprintf(program, sizeof program, "/usr/bin/env' %s '%.3000s", env, plain);
+    expect(args, status, NULL, in_stderr);
+    snprintf(program, sizeof program, "%s", plain);
+}
+
+/* A job of one task is a run without ranks, in a build without MPI too; the later stages refuse to be several. */
+static void test_launched(void **state)
+{
+    (void)state;
+    /* gets as far as the settings: no word of MPI */
+    static const char *const one[] = {"PMI_RANK=0 PMI_SIZE=1", "PMIX_RANK=0 SLURM_STEP_NUM_TASKS=1", "SLURM_STEP_NUM_TASKS=1"};
+    for (size_t i = 0; i < 3; i++) expect_as(one[i], "pretrain --run no-run --set train.steps=1", 2, "no data");
+    expect_as("SLURM_STEP_NUM_TASKS=2", "pretrain --run no-run --set train.steps=1", 2, "started as one of 2 tasks (SLURM_STEP_NUM_TASKS)");
+    static const char *const stages[] = {"sft", "dpo", "selfknow"}, *const many[] = {"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2", "PMIX_RANK=0", "SLURM_STEP_NUM_TASKS=3"};
+    char args[200], says[64];
+    for (int i = 0; i < 3; i++) {
+        snprintf(args, sizeof args, "%s --model no-model --run no-run%s", stages[i], i == 2 ? " --facts {}" : "");
+        snprintf(says, sizeof says, "%s runs as one process", stages[i]);
+        for (int k = 0; k < 3; k++) expect_as(many[k], args, 2, says);
+        assert_false(slm2_path_exists("no-run")); /* refused before anything is written */
+        expect_as(one[0], args, 1, "no-model");
+        slm2_dir_remove("no-run", NULL);
+    }
+}
+
 int main(void)
 {
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
@@ -302,7 +332,7 @@ int main(void)
     }
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
-                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits)};
+                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

@@ -177,13 +177,43 @@ static void guard_judges_and_remembers(void **state)
     assert_true(back.n == 0 && back.n_event == 0);
 }
 
+/* A rank that is out of step makes no call of the communicator: its word would be taken for something else. */
+static int n_call;
+static slm2_status count_call(struct slm2_comm *c, void *all, const void *mine, size_t bytes, struct slm2_err *err)
+{
+    n_call++;
+    memset(all, 0, bytes * (size_t)c->n_rank);
+    memcpy((char *)all + bytes * (size_t)c->rank, mine, bytes);
+    (void)err;
+    return SLM2_OK;
+}
+
+static void close_nothing(struct slm2_comm *c) { (void)c; }
+
+static void broken_ranks_agree_on_nothing(void **state)
+{
+    (void)state;
+    const struct slm2_comm_ops ops = {.name = "count", .all_gather = count_call, .close = close_nothing};
+    struct slm2_comm c = {.ops = &ops, .n_rank = 2, .rank = 1};
+    struct slm2_err err;
+    n_call = 0;
+    assert_int_equal(slm2_comm_agree(&c, SLM2_OK, &err), SLM2_OK);
+    assert_int_equal(slm2_comm_agree(&c, slm2_fail(&err, SLM2_ENOMEM, "mine"), &err), SLM2_ENOMEM);
+    assert_int_equal(n_call, 2);
+    c.broken = true;
+    assert_int_equal(slm2_comm_agree(&c, slm2_fail(&err, SLM2_ELIMIT, "own"), &err), SLM2_ELIMIT);
+    assert_string_equal(err.msg, "own");
+    assert_int_equal(n_call, 2);
+    slm2_comm_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buckets_and_parts_tile_the_buffer),
         cmocka_unit_test(blocks_are_subtrees),
         cmocka_unit_test(gradients_are_the_tree_over_micro_batches),
-        cmocka_unit_test(guard_judges_and_remembers),
+        cmocka_unit_test(guard_judges_and_remembers), cmocka_unit_test(broken_ranks_agree_on_nothing),
     };
     int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

@@ -100,6 +100,7 @@ static void readable_while_written(void **state)
 /* ---- listeners ----------------------------------------------------------------------------------------------------------- */
 static void hear_metric(void *user, int64_t step, const char *name, double value) { slm2_buf_printf(user, "%s@%d=%g;", name, (int)step, value); }
 static void hear_event(void *user, int64_t step, const char *kind) { slm2_buf_printf(user, "%s@%d;", kind, (int)step); }
+static void hear_rewind(void *user, int64_t step) { slm2_buf_printf(user, "back@%d;", (int)step); }
 static void hear_tick(void *user, const struct slm2_power_device *d, int n)
 {
     (void)d;
@@ -113,12 +114,17 @@ static void listeners_hear_all(void **state)
     struct slm2_ledger *l;
     struct slm2_buf heard = {0};
     assert_ok(slm2_ledger_open_with(&l, in_dir("heard.sqlite"), "sft", &none, &err));
-    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = &heard, .metric = hear_metric, .event = hear_event, .tick = hear_tick});
+    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = &heard, .metric = hear_metric, .event = hear_event, .rewind = hear_rewind, .tick = hear_tick});
     slm2_ledger_tee(l, &(struct slm2_ledger_sink){0}); /* one that cares for nothing */
     slm2_ledger_metric(l, 7, "loss", 2.5);
     slm2_ledger_event(l, 7, "checkpoint", "x");
     assert_ok(slm2_ledger_commit(l, &err));
     assert_string_equal(heard.v, "loss@7=2.5;checkpoint@7;tick0;");
+    slm2_buf_clear(&heard);
+    slm2_ledger_rewind(l, 4);
+    slm2_ledger_metric(l, 5, "loss", 2);
+    slm2_buf_put(&heard, "", 1);
+    assert_string_equal(heard.v, "back@4;loss@5=2;");
     assert_ok(slm2_ledger_close(l, &err));
     slm2_buf_free(&heard);
 }

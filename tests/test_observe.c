@@ -299,6 +299,18 @@ static void *run_watched(void *arg)
     return NULL;
 }
 
+static void take_int(void *user, int n_col, const char *const *text) { *(int *)user = n_col && text[0] ? atoi(text[0]) : -1; }
+static int rollbacks(const char *path)
+{
+    struct slm2_ledger *l;
+    struct slm2_err err;
+    int n = -1;
+    assert_ok(slm2_ledger_open_read(&l, path, &err));
+    assert_ok(slm2_ledger_query(l, "SELECT count(*) FROM event WHERE kind = 'rollback'", NULL, take_int, &n, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    return n;
+}
+
 static void watching_changes_nothing(void **state)
 {
     (void)state;
@@ -354,6 +366,30 @@ static void watching_changes_nothing(void **state)
     count_records(in_dir("events2"), &n_file, "\x10\x0b\x3a\x02\x08\x01", &n_start);
     assert_int_equal(n_file, 2);
     assert_int_equal(n_start, 1);
+
+    /* rolled back: the same word in the same file, at each rollback */
+    int n_restart;
+    double worst = 0; /* the largest norm of the steps 7 to 10 becomes a spike */
+    struct slm2_series norm;
+    struct slm2_ledger *l;
+    assert_ok(slm2_ledger_open_read(&l, res.ledger, &err));
+    assert_ok(slm2_ledger_series(l, "grad_norm", &norm, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    for (int i = 6; i < 10; i++) worst = norm.value[i] > worst ? norm.value[i] : worst;
+    slm2_series_free(&norm);
+    snprintf(dir, sizeof dir, "tensorboard=%s", in_dir("events3"));
+    assert_ok(run_with("back", &res, &err, "train.steps=5", "schedule.cooldown_start=-1", NULL, NULL));
+    char run[600], spike[64];
+    snprintf(spike, sizeof spike, "spike.max_norm=%.9g", worst * 0.9999);
+    snprintf(run, sizeof run, "run=%s", in_dir("back"));
+    const char *sets[] = {run, "train.steps=10", "schedule.cooldown_start=-1", "spike.on_spike=rollback", spike, "spike.limit=100", dir};
+    assert_ok(slm2_pretrain(in_dir("run.yml"), sets, 7, &res, &err));
+    /* step 6: one for the resumed start, one for each rollback to 5 */
+    count_records(in_dir("events3"), &n_file, "\x10\x06\x3a\x02\x08\x01", &n_restart);
+    int n_back = rollbacks(res.ledger);
+    printf("  %d rollbacks, %d restarts\n", n_back, n_restart);
+    assert_true(n_back > 0);
+    assert_int_equal(n_restart, 1 + n_back);
     slm2_buf_free(&b);
 }
 

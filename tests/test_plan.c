@@ -125,12 +125,34 @@ static void idle_devices_are_named(void **state)
     slm2_conf_free(slm2_pretrain_table, &o);
 }
 
+/* A cooldown ends the run, whichever of the two schedules has it. */
+static void a_cooldown_ends_the_run(void **state)
+{
+    (void)state;
+    static const struct { const char *kind; int steps; } rows[] = {{"hybrid", 400}, {"rsqrt", 400}, {"cosine", 1000}, {"linear", 1000}};
+    struct slm2_err err;
+    struct slm2_plan_opts d = plan_defaults();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct slm2_pretrain_opts o;
+        struct slm2_run_plan plan;
+        char kind[64];
+        snprintf(kind, sizeof kind, "schedule.kind=%s", rows[i].kind);
+        const char *sets[] = {"run=none", "model.vocab_size=256", "model.hidden_size=64", "model.intermediate_size=128", "model.n_layer=2", "model.n_head=4", "model.n_ctx=64", "model.bos_id=0", "model.eos_id=0",
+                              "train.steps=1000", "schedule.cooldown_start=300", "schedule.n_cooldown=100", kind};
+        assert_ok(slm2_pretrain_settings(&o, NULL, sets, 13, &err));
+        assert_ok(slm2_plan_make(&plan, &o, &d, "t", &err));
+        if (plan.steps != rows[i].steps) fail_msg("%s: %d steps, want %d", rows[i].kind, (int)plan.steps, rows[i].steps);
+        slm2_conf_free(slm2_pretrain_table, &o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_what_a_trainer_takes),
         cmocka_unit_test(published_run_has_its_published_figures),
         cmocka_unit_test(idle_devices_are_named),
+        cmocka_unit_test(a_cooldown_ends_the_run),
     };
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

@@ -403,6 +403,8 @@ static void wrong_settings_are_named(void **state)
         slm2_status st = run_with("wrong", &r, &err, row[i].set, NULL, NULL, NULL);
         if (st == SLM2_OK || !strstr(err.msg, row[i].says)) fail_msg("%s: status %d, \"%s\" does not say \"%s\"", row[i].set, st, st ? err.msg : "", row[i].says);
     }
+    assert_int_equal(run_with("wrong", &r, &err, "train.micro_batch=65536", "train.accumulation=1048576", NULL, NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "train.accumulation 1048576 are more rows"));
     /* a checkpoint of another model, seed or row length is not gone on from */
     assert_ok(run_with("mine", &r, &err, "train.steps=1", NULL, NULL, NULL));
     const struct { const char *set, *says; } other[] = {{"model.n_layer=1", "num_hidden_layers"}, {"seed=8", "data_seed"}, {"train.n_ctx=32", "n_ctx"}, {"train.precision=bf16", "precision"}};

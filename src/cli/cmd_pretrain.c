@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/ranks.h"
 #include "report/plan.h"
 
 static const struct slm2_cli_doc doc = {
@@ -16,7 +17,7 @@ static const struct slm2_cli_doc doc = {
              "pretrain CONFIG.yml --plan [--devices N] [--device-tflops X] [--mfu Y] [--device-watts W] [--json]",
     .about = "Pre-trains a model on token files. Everything is a setting of the YAML file; options override it.\n"
              "Ctrl-C or SIGTERM writes a checkpoint and stops; the same command goes on from there with the same bits.\n"
-             "SIGUSR1 begins the cooldown of the hybrid schedule, after which the run ends; --from with --cooldown-steps does the\n"
+             "SIGUSR1 begins the cooldown (schedules hybrid and rsqrt), after which the run ends; --from with --cooldown-steps does the\n"
              "same in a new run folder, from any checkpoint. SIGUSR2 is SIGTERM for mpirun, which passes it on and does not kill.\n"
              "Under mpirun or srun the ranks share the micro-batches of a step and the optimizer's state (ZeRO stage 1); any number\n"
              "of ranks gives the same bits, and a checkpoint goes on with any other number. See docs/TRAINING.md.\n"
@@ -28,25 +29,13 @@ static const struct slm2_cli_doc doc = {
     .yaml_first = true,
 };
 
-/* Whether mpirun (Open MPI, MPICH) or srun has started this process as a rank. */
-static bool launched(void)
-{
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i])) return true;
-    return false;
-}
-
 /* A launcher whose ranks do not find each other would start as many runs on one folder. */
 static slm2_status check_ranks(const struct slm2_comm *c, struct slm2_err *err)
 {
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        const char *n = getenv(sizes[i]);
-        if (n && atoi(n) > 1 && c->n_rank == 1)
-            return slm2_fail(err, SLM2_EUSAGE, "started as one of %s tasks (%s), but this process finds no other rank; start with mpirun of the MPI that slm2 is built with, or srun --mpi=pmix", n, sizes[i]);
-    }
-    return SLM2_OK;
+    const char *name;
+    int n = slm2_cli_n_task(&name);
+    if (n < 2 || c->n_rank > 1) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "started as one of %d tasks (%s), but this process finds no other rank; start with mpirun of the MPI that slm2 is built with, or srun --mpi=pmix", n, name);
 }
 
 /* From the thread that watches the other ranks: this process ends here. */
@@ -118,7 +107,7 @@ static int train(struct slm2_pretrain_opts *o, const char *what)
     sigemptyset(&sa.sa_mask);
     sigaction(SIGUSR1, &sa, NULL);
     slm2_comm_self(&comm);
-    slm2_status st = launched() ? slm2_comm_mpi(&comm, &ranks, &err) : SLM2_OK;
+    slm2_status st = slm2_cli_launched() ? slm2_comm_mpi(&comm, &ranks, &err) : SLM2_OK;
     if (st == SLM2_OK) st = check_ranks(&comm, &err);
     if (st != SLM2_OK) return slm2_cli_fail(&err);
     o->comm = &comm;

@@ -32,7 +32,7 @@ struct slm2_comm {
     int rank, n_rank;
     int n_share;      /* ranks that may run on the same cores as this one, itself included: who divides them */
     double timeout_s; /* longest wait for the other ranks; 0: for ever */
-    bool broken;      /* a call has failed: the ranks are out of step */
+    bool broken;      /* a call has failed, or this rank has failed on the way to one: the ranks are out of step */
     void *impl;
     struct slm2_rank_status *verdicts; /* [n_rank] of slm2_comm_agree */
 };
@@ -49,6 +49,7 @@ slm2_status slm2_comm_mpi(struct slm2_comm *c, const struct slm2_comm_opts *o, s
 /* Every rank comes here, with its result agreed on; when broken, this one ends all others. */
 void slm2_comm_close(struct slm2_comm *c);
 
-/* The result of a step that each rank did for itself, made the result of all: the first failed rank's, whose message gets its number. */
+/* The result of a step that each rank did for itself, made the result of all: the first failed rank's, whose message gets its number.
+ * When broken, this rank's own: there is nothing to be agreed on any more. */
 slm2_status slm2_comm_agree(struct slm2_comm *c, slm2_status st, struct slm2_err *err);
 #endif

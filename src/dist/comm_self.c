@@ -99,7 +99,7 @@ struct slm2_rank_status { int status; char msg[500]; };
 
 slm2_status slm2_comm_agree(struct slm2_comm *c, slm2_status st, struct slm2_err *err)
 {
-    if (c->n_rank == 1) return st;
+    if (c->n_rank == 1 || c->broken) return st; /* out of step: a word of this rank would meet another call of the others */
     struct slm2_rank_status mine = {.status = (int)st}, *all = c->verdicts;
     if (!all) all = c->verdicts = calloc((size_t)c->n_rank, sizeof *all); /* once: steps allocate nothing */
     if (!all) {

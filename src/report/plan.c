@@ -43,7 +43,7 @@ static int64_t steps_of(const struct slm2_pretrain_opts *o)
 {
     const struct slm2_schedule *s = &o->schedule;
     int64_t end = s->cooldown_start + s->n_cooldown;
-    return s->kind == SLM2_SCHEDULE_HYBRID && s->cooldown_start >= 0 && end < o->steps ? end : o->steps;
+    return slm2_schedule_cools_down(s) && s->cooldown_start >= 0 && end < o->steps ? end : o->steps;
 }
 
 static void plan_memory(struct slm2_run_plan *p, const struct slm2_config *c, const struct slm2_pretrain_opts *o, double P, int n_ctx, int R)

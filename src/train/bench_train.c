@@ -44,12 +44,13 @@ slm2_status slm2_bench_train(const struct slm2_pretrain_opts *o, const char *wha
     struct slm2_step_stats stats;
     int32_t *ids = NULL;
     double *took = NULL;
-    size_t max_tok;
+    size_t max_tok, n_tok;
     *res = (struct slm2_bench_train_result){0};
     SLM2_TRY(slm2_config_from_settings(&cfg, &o->model, what, err));
     int n_ctx = o->n_ctx ? o->n_ctx : cfg.n_ctx;
     if (n_ctx > cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", what, n_ctx, cfg.n_ctx);
     if (!slm2_mul_size((size_t)o->micro_batch, (size_t)n_ctx, &max_tok) || max_tok > INT32_MAX / 2) return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch is too large", what);
+    if (!slm2_mul_size(max_tok, (size_t)o->accumulation, &n_tok) || n_tok > INT32_MAX) return slm2_fail(err, SLM2_EUSAGE, "%s: train.accumulation is too large to time", what);
     struct slm2_trainer_opts opts = {.cfg = &cfg, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .max_tok = (int)max_tok, .n_micro = o->accumulation,
                                      .optim = slm2_optim_adamw(), .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads}};
     slm2_status st = slm2_trainer_new(&t, &opts, err);
@@ -74,7 +75,7 @@ slm2_status slm2_bench_train(const struct slm2_pretrain_opts *o, const char *wha
     slm2_progress_end();
     if (st == SLM2_OK) {
         qsort(took, (size_t)steps, sizeof *took, by_value);
-        res->n_tok_per_step = (int)max_tok * o->accumulation;
+        res->n_tok_per_step = (int)n_tok;
         res->step_s = took[0];
         res->median_step_s = took[steps / 2];
         res->tok_per_s = res->n_tok_per_step / took[0];

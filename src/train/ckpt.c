@@ -1,4 +1,5 @@
 /* ckpt.c - a checkpoint is made aside, fsynced file by file, sealed by its manifest and renamed; what has no sound manifest is none. */
+#define _GNU_SOURCE /* renameat2 */
 #include "train/ckpt.h"
 
 #include <dirent.h>
@@ -237,6 +238,19 @@ static slm2_status drop(const char *path, struct slm2_err *err)
     return slm2_dir_remove(old, err);
 }
 
+slm2_status slm2_ckpt_drop_after(const char *run_dir, int64_t step, struct slm2_err *err)
+{
+    struct names steps = {0};
+    char path[SLM2_PATH_MAX];
+    slm2_status st = list_steps(&steps, run_dir, err);
+    for (size_t i = steps.n; st == SLM2_OK && i-- > 0 && step_of(steps.v[i]) > step;) {
+        st = join(path, run_dir, steps.v[i], err);
+        if (st == SLM2_OK) st = drop(path, err);
+    }
+    names_free(&steps);
+    return st == SLM2_OK ? slm2_dir_sync(run_dir, err) : st;
+}
+
 /* Removes what an interrupted save left and, unless keep is 0, all behind the keep newest complete ones but the pinned step. */
 static slm2_status tidy(const char *run_dir, int keep, int64_t pin, struct slm2_err *err)
 {
@@ -342,12 +356,23 @@ static slm2_status save_state_of(const struct slm2_trainer *t, const struct plac
     return save_flat(t, p->opt, names[which], flat, err);
 }
 
+/* Puts a sealed checkpoint in its place.  One of the same step (damaged, or the target of a rollback) is exchanged with it in one move where the file
+ * system can, so that there is always one. */
+static slm2_status put_in_place(const struct place *p, const char *run_dir, struct slm2_err *err)
+{
+    if (renameat2(AT_FDCWD, p->tmp, AT_FDCWD, p->path, RENAME_EXCHANGE) == 0) {
+        SLM2_TRY(slm2_dir_sync(run_dir, err));
+        return slm2_dir_remove(p->tmp, err);
+    }
+    SLM2_TRY(drop(p->path, err));
+    return rename_dir(p->tmp, p->path, run_dir, err);
+}
+
 static slm2_status complete(const struct slm2_trainer *t, const struct place *p, const char *run_dir, const json_t *state, int keep, int64_t pin, struct slm2_err *err)
 {
     SLM2_TRY(save_state(t, p->tmp, state, err));
     SLM2_TRY(seal(p->tmp, err));
-    SLM2_TRY(drop(p->path, err)); /* one of the same step: damaged, or left behind by a rollback */
-    SLM2_TRY(rename_dir(p->tmp, p->path, run_dir, err));
+    SLM2_TRY(put_in_place(p, run_dir, err));
     return tidy(run_dir, keep, pin, err);
 }
 

@@ -25,6 +25,8 @@ slm2_status slm2_ckpt_find(const char *run_dir, char *path, struct slm2_err *err
 slm2_status slm2_ckpt_newest(const char *run_dir, char *path, struct slm2_err *err);
 /* The newest complete one whose step is a multiple of `every`, "" when there is none. */
 slm2_status slm2_ckpt_find_regular(const char *run_dir, int64_t every, char *path, struct slm2_err *err);
+/* Removes the checkpoints above `step`, complete or damaged, newest first; durable when it returns. */
+slm2_status slm2_ckpt_drop_after(const char *run_dir, int64_t step, struct slm2_err *err);
 /* Sizes of all files of the manifest, with hashes their bytes too. */
 slm2_status slm2_ckpt_verify(const char *ckpt_dir, bool hashes, struct slm2_err *err);
 /* state.json of a checkpoint; the caller's to json_decref. */

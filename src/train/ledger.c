@@ -206,7 +206,11 @@ static void put(struct slm2_ledger *l, enum put which, const char *types, ...)
 
 void slm2_ledger_rewind(struct slm2_ledger *l, int64_t step)
 {
+    if (!l) return;
     put(l, PUT_REWIND, "i", step);
+    if (l->step > step) l->step = step;
+    for (int i = 0; i < l->n_sink; i++)
+        if (l->sink[i].rewind) l->sink[i].rewind(l->sink[i].user, step);
 }
 
 void slm2_ledger_run(struct slm2_ledger *l, const char *key, const char *value)

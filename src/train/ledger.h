@@ -24,7 +24,7 @@ slm2_status slm2_ledger_open_with(struct slm2_ledger **l, const char *path, cons
 slm2_status slm2_ledger_open_read(struct slm2_ledger **l, const char *path, struct slm2_err *err); /* put functions must not be called */
 /* Writes the session's cost, commits, frees (whatever the result). NULL allowed. */
 slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err);
-/* Forgets metrics of steps above `step`: a resumed run records them again. */
+/* Forgets metrics of steps above `step`: a resumed or rolled-back run records them again.  Listeners are told. */
 void slm2_ledger_rewind(struct slm2_ledger *l, int64_t step);
 
 void slm2_ledger_run(struct slm2_ledger *l, const char *key, const char *value);
@@ -43,6 +43,7 @@ struct slm2_ledger_sink {
     void *user;
     void (*metric)(void *user, int64_t step, const char *name, double value);
     void (*event)(void *user, int64_t step, const char *kind);
+    void (*rewind)(void *user, int64_t step); /* what was told of later steps counts no more */
     void (*tick)(void *user, const struct slm2_power_device *device, int n_device); /* at each commit */
 };
 enum { SLM2_LEDGER_MAX_SINK = 4 };

@@ -73,6 +73,16 @@ static void on_event(void *user, int64_t step, const char *kind)
     pthread_mutex_unlock(&m->lock);
 }
 
+/* Prometheus takes a counter that falls for one that began anew. */
+static void on_rewind(void *user, int64_t step)
+{
+    struct slm2_metrics *m = user;
+    pthread_mutex_lock(&m->lock);
+    if (m->step > step) m->step = step;
+    if (m->ckpt_step > step) m->ckpt_step = step;
+    pthread_mutex_unlock(&m->lock);
+}
+
 static void on_tick(void *user, const struct slm2_power_device *device, int n)
 {
     struct slm2_metrics *m = user;
@@ -84,7 +94,7 @@ static void on_tick(void *user, const struct slm2_power_device *device, int n)
 
 void slm2_metrics_listen(struct slm2_metrics *m, struct slm2_ledger *l)
 {
-    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = m, .metric = on_metric, .event = on_event, .tick = on_tick});
+    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = m, .metric = on_metric, .event = on_event, .rewind = on_rewind, .tick = on_tick});
 }
 
 /* ---- the page ------------------------------------------------------------------------------------------------------------ */

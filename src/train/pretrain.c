@@ -27,6 +27,7 @@ struct run {
     struct slm2_config cfg;
     struct slm2_schedule schedule;
     bool cooldown_by_signal, cooldown_refused;
+    int64_t branch_cooldown; /* length of the cooldown with which this run branched off, 0: none */
     struct slm2_comm *comm, alone;
     bool chief;
     struct slm2_guard guard;
@@ -49,6 +50,7 @@ struct run {
     int64_t valid_step;
     double committed_s;
     struct meeting *meetings; /* [ranks] */
+    char *heard;              /* [ranks * SLM2_PATH_MAX]: what all have said, other than meetings */
     char path[SLM2_PATH_MAX];
     struct slm2_train_result *res;
 };
@@ -185,7 +187,9 @@ static slm2_status take_state(struct run *r, const char *ckpt, struct slm2_err *
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_first", "state.json", (double)NAN, &r->res->metric_before, err);
     if (st == SLM2_OK) st = slm2_json_get_real_or(state, "valid_loss", "state.json", (double)NAN, &r->valid_loss, err);
     if (st == SLM2_OK) st = slm2_json_get_int_or(state, "valid_step", "state.json", -1, INT64_MAX / 4, -1, &r->valid_step, err);
-    if (st == SLM2_OK && r->cooldown_by_signal) r->schedule.cooldown_start = start;
+    if (st == SLM2_OK) st = slm2_json_get_int_or(state, "branch_cooldown", "state.json", 0, INT64_MAX / 4, 0, &r->branch_cooldown, err);
+    if (st == SLM2_OK) r->schedule.cooldown_start = r->cooldown_by_signal ? start : r->o->schedule.cooldown_start;
+    if (st == SLM2_OK && r->branch_cooldown) r->schedule.n_cooldown = r->branch_cooldown;
     if (st == SLM2_OK) st = slm2_guard_take(&r->guard, &r->o->guard, json_object_get(state, "guard"), err);
     now = sources_json(r);
     if (st == SLM2_OK && !json_equal(now, json_object_get(state, "sources")))
@@ -305,7 +309,7 @@ static int64_t end_step(const struct run *r)
 /* All ranks must compute the same: one version, one set of kernels, one set of settings (threads apart). */
 static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
 {
-    struct { char version[16], kernels[16], settings[65]; } mine = {0}, *all;
+    struct words { char version[16], kernels[16], settings[65]; } mine = {0}, *all = (struct words *)r->heard;
     struct slm2_pretrain_opts o = *r->o;
     struct slm2_buf dump = {0};
     o.threads = 0;
@@ -315,8 +319,6 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
     slm2_buf_free(&dump);
     snprintf(mine.version, sizeof mine.version, "%s", SLM2_VERSION);
     snprintf(mine.kernels, sizeof mine.kernels, "%s", r->t->ctx.k->name);
-    all = calloc((size_t)r->comm->n_rank, sizeof *all);
-    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
     slm2_status st = r->comm->ops->all_gather(r->comm, all, &mine, sizeof mine, err);
     for (int i = 1; st == SLM2_OK && i < r->comm->n_rank; i++) {
         if (strcmp(all[i].version, all[0].version)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d runs slm2 %s, rank 0 %s; start one build everywhere", i, all[i].version, all[0].version);
@@ -324,7 +326,6 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
             st = slm2_fail(err, SLM2_EUSAGE, "rank %d computes with %s, rank 0 with %s, which gives other bits; set isa to what all hosts have", i, all[i].kernels, all[0].kernels);
         else if (strcmp(all[i].settings, all[0].settings)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d has other settings than rank 0; start all ranks with one configuration", i);
     }
-    free(all);
     return st;
 }
 
@@ -332,12 +333,9 @@ static slm2_status same_on_all_ranks(struct run *r, struct slm2_err *err)
 static slm2_status tell_path(struct run *r, char *path, struct slm2_err *err)
 {
     if (r->comm->n_rank == 1) return SLM2_OK;
-    char *all = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX);
-    if (!all) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
-    slm2_status st = r->comm->ops->all_gather(r->comm, all, path, SLM2_PATH_MAX, err);
-    if (st == SLM2_OK) memcpy(path, all, SLM2_PATH_MAX);
-    free(all);
-    return st;
+    SLM2_TRY(r->comm->ops->all_gather(r->comm, r->heard, path, SLM2_PATH_MAX, err));
+    memcpy(path, r->heard, SLM2_PATH_MAX);
+    return SLM2_OK;
 }
 
 /* What ranks tell each other before each step: requests, which any rank may have got, and what their rows come to. */
@@ -368,8 +366,8 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     if (!r->schedule.n_step) r->schedule.n_step = o->steps;
     if (o->cooldown_steps) {
         if (!*o->from) return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps needs from, the checkpoint at which the branch begins", r->what);
-        if (o->schedule.kind != SLM2_SCHEDULE_HYBRID)
-            return slm2_fail(err, SLM2_EUSAGE, "%s: only the hybrid schedule has a cooldown; schedule.kind is %s", r->what, slm2_schedule_kinds[o->schedule.kind]);
+        if (!slm2_schedule_cools_down(&o->schedule))
+            return slm2_fail(err, SLM2_EUSAGE, "%s: only the schedules hybrid and rsqrt have a cooldown; schedule.kind is %s", r->what, slm2_schedule_kinds[o->schedule.kind]);
         r->schedule.n_cooldown = o->cooldown_steps;
         r->schedule.cooldown_start = -1; /* the checkpoint says where */
     }
@@ -385,26 +383,45 @@ static slm2_status open_settings(struct run *r, struct slm2_err *err)
     }
     r->n_ctx = o->n_ctx ? o->n_ctx : r->cfg.n_ctx;
     if (r->n_ctx > r->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", r->what, r->n_ctx, r->cfg.n_ctx);
-    r->rows_per_step = o->micro_batch * o->accumulation;
+    size_t rows;
+    if (!slm2_mul_size((size_t)o->micro_batch, (size_t)o->accumulation, &rows) || rows > INT32_MAX)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch %d x train.accumulation %d are more rows in a step than the %d that are possible", r->what, o->micro_batch, o->accumulation, INT32_MAX);
+    r->rows_per_step = (int)rows;
     r->meetings = calloc((size_t)r->comm->n_rank, sizeof *r->meetings);
-    if (!r->meetings) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
+    r->heard = calloc((size_t)r->comm->n_rank, SLM2_PATH_MAX); /* here, where a failure is agreed on: between collectives a rank must not fail alone */
+    if (!r->meetings || !r->heard) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d ranks", r->comm->n_rank);
     SLM2_TRY(open_data(r, err));
     return open_tokenizer(r, err);
+}
+
+/* What a run begins with must not lie in its own folder: a branch needs a folder of its own, and starting over empties the folder. */
+static slm2_status outside_run(const struct run *r, const char *key, const char *path, struct slm2_err *err)
+{
+    char *run = *path ? realpath(r->o->run, NULL) : NULL, *real = *path ? realpath(path, NULL) : NULL; /* absent: found out later */
+    size_t n = run ? strlen(run) : 0;
+    bool inside = run && real && !strncmp(real, run, n) && (real[n] == '/' || !real[n]);
+    free(run);
+    free(real);
+    return inside ? slm2_fail(err, SLM2_EUSAGE, "%s: %s, %s, is in the run folder %s; use another run folder", r->what, key, path, r->o->run) : SLM2_OK;
 }
 
 /* The run folder and where the run goes on from: its newest checkpoint, else the one that it branches off from, else "". */
 static slm2_status find_start(struct run *r, char *ckpt, bool *branch, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
+    bool fresh = o->resume == SLM2_RESUME_FRESH;
     SLM2_TRY(slm2_dir_make(o->run, err));
-    if (o->resume == SLM2_RESUME_FRESH) SLM2_TRY(start_over(r, err));
-    else SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
+    SLM2_TRY(outside_run(r, "from", o->from, err));
+    if (fresh) SLM2_TRY(outside_run(r, "init_from", o->init_from, err));
+    if (!fresh) SLM2_TRY(slm2_ckpt_find(o->run, ckpt, err));
     if (!*ckpt && o->resume == SLM2_RESUME_REQUIRE) return slm2_fail(err, SLM2_EUSAGE, "%s: %s holds no complete checkpoint to resume", r->what, o->run);
     *branch = !*ckpt && *o->from;
-    if (!*branch) return SLM2_OK;
-    if (snprintf(ckpt, SLM2_PATH_MAX, "%s", o->from) >= SLM2_PATH_MAX) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->from);
-    slm2_status st = slm2_ckpt_verify(ckpt, true, err);
-    return st == SLM2_OK ? st : slm2_wrap(err, st, "from: %s is not a complete training checkpoint", o->from);
+    if (*branch) {
+        if (snprintf(ckpt, SLM2_PATH_MAX, "%s", o->from) >= SLM2_PATH_MAX) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->from);
+        slm2_status st = slm2_ckpt_verify(ckpt, true, err);
+        if (st != SLM2_OK) return slm2_wrap(err, st, "from: %s is not a complete training checkpoint", o->from);
+    }
+    return fresh ? start_over(r, err) : SLM2_OK; /* last: what the run begins with is known to be good before anything goes */
 }
 
 static slm2_status begin_branch(struct run *r, struct slm2_err *err)
@@ -414,8 +431,19 @@ static slm2_status begin_branch(struct run *r, struct slm2_err *err)
     if (r->schedule.n_warmup > r->t->n_update)
         return slm2_fail(err, SLM2_EUSAGE, "%s: from is at step %" PRId64 ", inside the warm-up of %" PRId64 " steps; there is nothing to cool down", r->what, r->t->n_update, r->schedule.n_warmup);
     r->schedule.cooldown_start = r->t->n_update;
+    r->schedule.n_cooldown = r->branch_cooldown = r->o->cooldown_steps;
     r->cooldown_by_signal = true; /* kept in the state, like one that a signal began */
     return SLM2_OK;
+}
+
+/* cooldown_steps belongs to the command that begins a branch, and to the same command when it goes on. */
+static slm2_status same_branch(const struct run *r, struct slm2_err *err)
+{
+    if (!r->o->cooldown_steps || r->o->cooldown_steps == r->branch_cooldown) return SLM2_OK;
+    if (r->branch_cooldown)
+        return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps is %" PRId64 ", the run in %s branched off with %" PRId64 "; keep that, or use another run folder", r->what, r->o->cooldown_steps, r->o->run, r->branch_cooldown);
+    return slm2_fail(err, SLM2_EUSAGE, "%s: cooldown_steps begins a branch in a folder of its own, but %s already holds a run at step %" PRId64 " that did not begin so; use another run folder, or leave cooldown_steps out",
+                     r->what, r->o->run, r->t->n_update);
 }
 
 static slm2_status open_run(struct run *r, struct slm2_err *err)
@@ -431,7 +459,7 @@ static slm2_status open_run(struct run *r, struct slm2_err *err)
     SLM2_TRY(slm2_comm_agree(c, open_trainer(r, ckpt, err), err));
     SLM2_TRY(same_on_all_ranks(r, err));
     slm2_status st = *ckpt ? take_state(r, ckpt, err) : SLM2_OK;
-    if (st == SLM2_OK && branch) st = begin_branch(r, err);
+    if (st == SLM2_OK && *ckpt) st = branch ? begin_branch(r, err) : same_branch(r, err);
     SLM2_TRY(slm2_comm_agree(c, st, err));
     if (r->chief) {
         st = open_ledger(r, err);
@@ -472,8 +500,8 @@ static slm2_status save(struct run *r, struct slm2_err *err)
     if (r->saved_step == r->t->n_update) return SLM2_OK;
     if (r->chief) record_sources(r);
     SLM2_TRY(slm2_comm_agree(r->comm, slm2_ledger_commit(r->ledger, err), err));
-    json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
-                          "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "tokens", (json_int_t)(r->n_row * r->n_ctx),
+    json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
+                          "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "branch_cooldown", (json_int_t)r->branch_cooldown, "tokens", (json_int_t)(r->n_row * r->n_ctx),
                           "loss_first", real_or_null(r->res->loss_first), "loss", real_or_null(r->res->loss), "valid_first", real_or_null(r->res->metric_before),
                           "valid_loss", real_or_null(r->valid_loss), "valid_step", (json_int_t)r->valid_step, "sources", sources_json(r));
     struct slm2_buf dump = {0};
@@ -517,26 +545,40 @@ static slm2_status gradients(struct run *r, int64_t count, struct slm2_step_stat
     slm2_trainer_begin(r->t);
     for (int k = 0; k < r->t->block.n; k++) {
         slm2_batch_clear(&r->batch);
-        for (int i = 0; i < o->micro_batch; i++)
-            SLM2_TRY(slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err));
+        for (int i = 0; i < o->micro_batch; i++) {
+            slm2_status st = slm2_pack_row(&r->batch, row_ids(r, k * o->micro_batch + i), r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)o->loss, weight, err);
+            if (st == SLM2_OK) continue;
+            r->comm->broken = true; /* the others are on their way to the exchange of gradients: there is no agreeing with them any more */
+            return st;
+        }
         slm2_trainer_accumulate(r->t, &r->batch);
     }
     return slm2_trainer_reduce(r->t, stats, err);
 }
 
-/* Back to the last regular checkpoint; the rows that led here are behind the run.  *done false: there is none. */
+/* Back to the last regular checkpoint; the rows that led here are behind the run.  Later checkpoints go: their line is abandoned, a start that found
+ * them would go on with it.  A cooldown that a signal began after the checkpoint is kept and begins at the same step again, whether or not the process
+ * that got the signal is still the same.  *done false: there is no such checkpoint. */
 static slm2_status roll_back(struct run *r, bool *done, struct slm2_err *err)
 {
-    int64_t next = r->n_row + r->rows_per_step, from = r->t->n_update;
+    int64_t next = r->n_row + r->rows_per_step, from = r->t->n_update, cooldown_start = r->schedule.cooldown_start;
     int n_event = r->guard.n_event;
+    bool cooldown = r->cooldown_by_signal;
     char ckpt[SLM2_PATH_MAX] = "";
     SLM2_TRY(slm2_comm_agree(r->comm, r->chief ? slm2_ckpt_find_regular(r->o->run, r->o->ckpt_every, ckpt, err) : SLM2_OK, err));
     SLM2_TRY(tell_path(r, ckpt, err));
     *done = *ckpt;
     if (!*ckpt) return SLM2_OK;
-    SLM2_TRY(slm2_comm_agree(r->comm, take_state(r, ckpt, err), err));
+    SLM2_TRY(slm2_comm_agree(r->comm, take_state(r, ckpt, err), err)); /* the target is known to be good */
+    SLM2_TRY(slm2_comm_agree(r->comm, r->chief ? slm2_ckpt_drop_after(r->o->run, r->t->n_update, err) : SLM2_OK, err));
+    r->saved_step = -1; /* what the target's state says of rows and events is behind: a stop here writes it anew */
+    snprintf(r->res->ckpt_dir, sizeof r->res->ckpt_dir, "%s", ckpt);
     r->n_row = next;
     r->guard.n_event = n_event;
+    if (cooldown) {
+        r->cooldown_by_signal = true;
+        r->schedule.cooldown_start = cooldown_start;
+    }
     slm2_ledger_rewind(r->ledger, r->t->n_update);
     slm2_ledger_event(r->ledger, r->t->n_update, "rollback", "from step %" PRId64 " to %s; goes on at row %" PRId64, from, ckpt, next);
     return SLM2_OK;
@@ -766,6 +808,7 @@ slm2_status slm2_pretrain_run(const struct slm2_pretrain_opts *o, const char *wh
     free(r.ids);
     free(r.sums);
     free(r.meetings);
+    free(r.heard);
     slm2_trainer_free(r.t);
     slm2_tok_free(r.tok);
     slm2_mix_close(r.train_mix);

@@ -98,6 +98,17 @@ void slm2_tb_put_scalar(struct slm2_buf *out, double wall_s, int64_t step, const
     slm2_tb_put_record(out, event.v, event.n);
 }
 
+/* Readers drop what came before of steps above `step`. */
+static void put_restart(struct slm2_buf *out, double wall_s, int64_t step)
+{
+    char space[64];
+    struct slm2_buf event = {.v = space, .cap = sizeof space}; /* never grows: 9 + 11 + 4 bytes */
+    const char start[] = {EVENT_SESSION_LOG, 2, SESSION_STATUS, SESSION_START};
+    begin_event(&event, wall_s, step + 1);
+    slm2_buf_put(&event, start, sizeof start);
+    slm2_tb_put_record(out, event.v, event.n);
+}
+
 static double wall_now(void)
 {
     struct timespec t;
@@ -151,13 +162,7 @@ slm2_status slm2_tb_open(struct slm2_tb **out, const char *dir, int64_t resume_s
     slm2_buf_putc(&event, 13);
     slm2_buf_puts(&event, "brain.Event:2");
     slm2_tb_put_record(&t->out, event.v, event.n);
-    if (resume_step > 0) {
-        slm2_buf_clear(&event);
-        begin_event(&event, now, resume_step + 1);
-        const char start[] = {EVENT_SESSION_LOG, 2, SESSION_STATUS, SESSION_START};
-        slm2_buf_put(&event, start, sizeof start);
-        slm2_tb_put_record(&t->out, event.v, event.n);
-    }
+    if (resume_step > 0) put_restart(&t->out, now, resume_step);
     slm2_status st = event.failed || t->out.failed ? slm2_fail(err, SLM2_ENOMEM, "no memory for TensorBoard events") : SLM2_OK;
     slm2_buf_free(&event);
     if (st != SLM2_OK) slm2_tb_close(t);
@@ -183,6 +188,12 @@ static void on_metric(void *user, int64_t step, const char *name, double value)
     if (t->out.n >= BLOCK) flush(t);
 }
 
+static void on_rewind(void *user, int64_t step)
+{
+    struct slm2_tb *t = user;
+    if (t->fd >= 0) put_restart(&t->out, wall_now(), step);
+}
+
 static void on_tick(void *user, const struct slm2_power_device *device, int n)
 {
     (void)device;
@@ -192,5 +203,5 @@ static void on_tick(void *user, const struct slm2_power_device *device, int n)
 
 void slm2_tb_listen(struct slm2_tb *t, struct slm2_ledger *l)
 {
-    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = t, .metric = on_metric, .tick = on_tick});
+    slm2_ledger_tee(l, &(struct slm2_ledger_sink){.user = t, .metric = on_metric, .rewind = on_rewind, .tick = on_tick});
 }

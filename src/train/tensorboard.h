@@ -3,7 +3,8 @@
  * DIR/events.out.tfevents.SECONDS.HOST.PID.N: a new file for each start.  Records in TFRecord form,
  *     uint64 length | uint32 masked CRC-32C of it | length bytes | uint32 masked CRC-32C of them        little-endian
  * each a protobuf Event.  The first holds the version "brain.Event:2"; the second, in a resumed run, a SessionLog START at the next
- * step: readers then drop what the broken-off start had written from there on.  Then one scalar (simple_value) a record.
+ * step: readers then drop what the broken-off start had written from there on.  Then one scalar (simple_value) a record, and another START
+ * wherever the ledger is rewound (a rollback).
  * Tags: "train/loss" for metric loss, "valid/loss.de" for valid_loss.de.  A disk that fills ends the writing with a warning, not the run. */
 #ifndef SLM2_TRAIN_TENSORBOARD_H
 #define SLM2_TRAIN_TENSORBOARD_H
