@@ -1,5 +1,5 @@
 /* test_data.c - token files, verdicts on lines, the mix, packing, and whole builds. */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -17,32 +17,6 @@
 #include "data/shard.h"
 #include "io/safetensors.h"
 #include "train/pretrain.h"
-
-static char dir[64];
-static const char *in_dir(const char *name)
-{
-    static char path[8][256];
-    static int turn;
-    char *p = path[turn++ & 7];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/test_data.XXXXXX", P_tmpdir);
-    return mkdtemp(dir) == NULL;
-}
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
-}
-
-static void check_ok(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
 
 /* ---- token files ---------------------------------------------------------------------------------------------------------- */
 /* Two documents, 7 8 9 and 5, as the form says, byte by byte. */

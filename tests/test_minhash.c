@@ -1,5 +1,5 @@
 /* test_minhash.c - near-duplicates: the estimate of similarity, the probability of becoming candidates, builds with planted copies. */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -12,32 +12,6 @@
 #include "data/build.h"
 #include "data/verify.h"
 #include "data/minhash.h"
-
-static char dir[64];
-static const char *in_dir(const char *name)
-{
-    static char path[8][256];
-    static int turn;
-    char *p = path[turn++ & 7];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/test_minhash.XXXXXX", P_tmpdir);
-    return mkdtemp(dir) == NULL;
-}
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
-}
-
-static void check_ok(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
 
 /* Words first .. first + n - 1 of a language of our own. */
 static void put_words(struct slm2_buf *b, int64_t first, int n)

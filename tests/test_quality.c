@@ -1,5 +1,5 @@
 /* test_quality.c - what the quality rules measure, on texts small enough to count by hand; the language model; builds with filters. */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,32 +10,6 @@
 #include "data/build.h"
 #include "data/verify.h"
 #include "data/quality.h"
-
-static char dir[64];
-static const char *in_dir(const char *name)
-{
-    static char path[8][256];
-    static int turn;
-    char *p = path[turn++ & 7];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/test_quality.XXXXXX", P_tmpdir);
-    return mkdtemp(dir) == NULL;
-}
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
-}
-
-static void check_ok(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
 
 static struct slm2_text_measure measure(const char *text, const char *lang)
 {
