@@ -582,6 +582,8 @@ static void test_build(void **state)
     check_ok(slm2_dir_remove(in_dir("built"), &err), &err);
     check_ok(build("min_bytes: 5\n", &err), &err);
     check_ok(slm2_dataset_verify(in_dir("built"), 0, &err), &err);
+    assert_int_equal(slm2_dataset_open(&d, in_dir("not-built"), &err), SLM2_EIO);
+    assert_non_null(strstr(err.msg, "not-built: no such data folder; `slm2 data build"));
     check_ok(slm2_dataset_open(&d, in_dir("built"), &err), &err);
     assert_int_equal(d.n, 2);
     assert_int_equal(d.v[0].n_doc[SLM2_SPLIT_TRAIN], 3); /* a line is bad, one came twice */

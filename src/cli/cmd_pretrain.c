@@ -13,14 +13,13 @@
 static const struct slm2_cli_doc doc = {
     .usage = "pretrain CONFIG.yml [--set key=value]... [--resume auto|fresh|require] [-t N]\n"
              "pretrain CONFIG.yml --run NEW --from RUN/step-N [--cooldown-steps N]\n"
-             "mpirun -np R slm2 pretrain CONFIG.yml ...\n"
              "pretrain CONFIG.yml --plan [--devices N] [--device-tflops X] [--mfu Y] [--device-watts W] [--json]",
     .about = "Pre-trains a model on token files. Everything is a setting of the YAML file; options override it.\n"
              "Ctrl-C or SIGTERM writes a checkpoint and stops; the same command goes on from there with the same bits.\n"
              "SIGUSR1 begins the cooldown (schedules hybrid and rsqrt), after which the run ends; --from with --cooldown-steps does the\n"
              "same in a new run folder, from any checkpoint. SIGUSR2 is SIGTERM for mpirun, which passes it on and does not kill.\n"
-             "Under mpirun or srun the ranks share the micro-batches of a step and the optimizer's state (ZeRO stage 1); any number\n"
-             "of ranks gives the same bits, and a checkpoint goes on with any other number. See docs/TRAINING.md.\n"
+             "Under `mpirun -np R slm2 pretrain CONFIG.yml ...` or srun the ranks share the micro-batches of a step and\n"
+             "the optimizer's state (ZeRO stage 1); any number of ranks gives the same bits, and a checkpoint goes on with any other number. See docs/TRAINING.md.\n"
              "--plan prints tokens, FLOPs, memory of a rank, time, energy and CO2 of the run, and starts nothing.\n"
              "--tensorboard DIR writes event files; --metrics-port N serves http://127.0.0.1:N/metrics while it runs. Neither changes a bit.\n"
              "The run folder holds step-* checkpoints (Hugging Face form), run.sqlite (the ledger) and final/ (the model).",

@@ -21,6 +21,7 @@ slm2_status slm2_dataset_manifest(const char *dir, json_t **j, char hex[65], str
     struct slm2_buf text = {0};
     const char *format;
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, "manifest.json", err));
+    if (!slm2_path_exists(dir)) return slm2_fail(err, SLM2_EIO, "%s: no such data folder; `slm2 data build CONFIG.yml` makes it, or name another", dir);
     if (slm2_path_is_dir(dir) && !slm2_path_exists(path)) {
         return slm2_fail(err, SLM2_EIO, "%s: no manifest.json: not a data folder, or its build was interrupted; run `slm2 data build` again", dir);
     }

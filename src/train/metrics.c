@@ -222,7 +222,7 @@ slm2_status slm2_metrics_open(struct slm2_metrics **out, const struct slm2_metri
                                      is_v6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTION, MHD_OPTION_CONNECTION_TIMEOUT,
                                      (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)8192, MHD_OPTION_END);
     if (!m->daemon) {
-        slm2_status st = errno ? slm2_fail_errno(err, "metrics at %s port %d", o->address, o->port) : slm2_fail(err, SLM2_EIO, "metrics at %s port %d: the port cannot be had", o->address, o->port);
+        slm2_status st = errno ? slm2_fail_errno(err, "metrics at %s port %d (another run may have it: choose another --metrics-port)", o->address, o->port) : slm2_fail(err, SLM2_EIO, "metrics at %s port %d: the port cannot be had", o->address, o->port);
         slm2_metrics_close(m);
         return st;
     }
