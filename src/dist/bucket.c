@@ -38,16 +38,6 @@ struct slm2_span slm2_buckets_part(const struct slm2_buckets *b, int bucket, int
     return (struct slm2_span){slm2_min_size(from, s.to), slm2_min_size(to, s.to)};
 }
 
-size_t slm2_buckets_shard(const struct slm2_buckets *b, int rank)
-{
-    size_t n = 0;
-    for (int i = 0; i < b->n; i++) {
-        struct slm2_span s = slm2_buckets_part(b, i, rank);
-        n += s.to - s.from;
-    }
-    return n;
-}
-
 int slm2_block_size(int n, int n_rank)
 {
     int size = 1;

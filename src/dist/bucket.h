@@ -20,7 +20,6 @@ struct slm2_buckets {
 slm2_status slm2_buckets_init(struct slm2_buckets *b, size_t flat_elems, size_t bucket_elems, int n_rank, struct slm2_err *err);
 void slm2_buckets_free(struct slm2_buckets *b);
 struct slm2_span slm2_buckets_part(const struct slm2_buckets *b, int bucket, int rank); /* may be empty */
-size_t slm2_buckets_shard(const struct slm2_buckets *b, int rank);                      /* elements that a rank owns */
 
 /* The micro-batches of a rank among n of a step. */
 struct slm2_block { int first, n; };
