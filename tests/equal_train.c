@@ -1,5 +1,5 @@
 /* equal_train.c - runs that must give the same bits: undisturbed, resumed, resumed from an older checkpoint behind a damaged one, on 1, 2
- * and 3 threads, with recomputation; and runs that must not, so that equality means something. */
+ * and 3 threads, with recomputation, with weights by layer, with bf16 moments; and runs that must not, so that equality means something. */
 #include <math.h>
 #include <string.h>
 
@@ -84,6 +84,46 @@ static void threads_and_recomputation_do_not_matter(void **state)
         assert_ok(run_with("recompute", &r, &err, precisions[p], steps, "resume=fresh", "train.recompute=true"));
         for (int i = 1; i < 4; i++) assert_same_run("t1", names[i], 6, p);
     }
+}
+
+/* Weights of one layer at a time are the same weights; the master weights of a run go on in a run of the other kind. */
+static void layer_by_layer_is_the_same(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result r;
+    static const char *const more[] = {"train.recompute=false", "train.recompute=true"};
+    assert_ok(run_with("all-layers", &r, &err, "train.precision=bf16", NULL, NULL, NULL));
+    size_t bytes = r.bytes;
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "by-layer-recomputed" : "by-layer";
+        assert_ok(run_with(name, &r, &err, "train.precision=bf16", "train.by_layer=true", more[i], NULL));
+        assert_true(r.bytes < bytes);
+        assert_same_run("all-layers", name, 20, true);
+    }
+    assert_ok(run_with("by-turns", &r, &err, "train.precision=bf16", "train.by_layer=true", "train.steps=10", NULL));
+    assert_ok(run_with("by-turns", &r, &err, "train.precision=bf16", NULL, NULL, NULL));
+    assert_same_run("all-layers", "by-turns", 20, true);
+    assert_int_equal(run_with("by-layer-fp32", &r, &err, "train.by_layer=true", NULL, NULL, NULL), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "precision bf16"));
+}
+
+/* bf16 moments: other bits than fp32 ones, about the same loss, and all the equalities. */
+static void bf16_moments_are_exact_too(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_train_result full, half, part;
+    const char *moments = "optim.moments=bf16", *precision = "train.precision=bf16";
+    assert_ok(run_with("full-moments", &full, &err, precision, NULL, NULL, NULL));
+    assert_ok(run_with("half-moments", &half, &err, precision, moments, NULL, NULL));
+    assert_true(half.loss != full.loss);
+    if (!(fabs(half.loss / full.loss - 1) < 0.02)) fail_msg("loss %g with bf16 moments, %g with fp32 ones", half.loss, full.loss);
+    assert_ok(run_with("half-threads", &part, &err, precision, moments, "threads=3", "train.by_layer=true"));
+    assert_same_run("half-moments", "half-threads", 20, true);
+    assert_ok(run_with("half-resumed", &part, &err, precision, moments, "train.steps=10", NULL));
+    assert_ok(run_with("half-resumed", &part, &err, precision, moments, "resume=require", NULL));
+    assert_same_run("half-moments", "half-resumed", 20, true);
 }
 
 static void other_settings_give_other_bits(void **state)
@@ -403,7 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_equals_undisturbed),
-        cmocka_unit_test(threads_and_recomputation_do_not_matter),
+        cmocka_unit_test(threads_and_recomputation_do_not_matter), cmocka_unit_test(layer_by_layer_is_the_same), cmocka_unit_test(bf16_moments_are_exact_too),
         cmocka_unit_test(other_settings_give_other_bits),
         cmocka_unit_test(cooldown_by_signal_survives_a_resume),
         cmocka_unit_test(bad_steps_are_part_of_the_state),

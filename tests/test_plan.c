@@ -33,6 +33,8 @@ static void memory_is_what_a_trainer_takes(void **state)
         {2, 2, 65536, {"train.precision=bf16", "model.parallel_residual=true"}},
         {4, 8, 65536, {"train.precision=bf16", "train.recompute=true"}},
         {4, 8, 32768, {"train.precision=fp32", "model.qkv_bias=false"}},
+        {1, 2, 4096, {"train.precision=bf16", "train.by_layer=true", "train.recompute=true", "optim.moments=bf16"}},
+        {2, 2, 65536, {"train.precision=bf16", "optim.moments=bf16"}},
     };
     struct slm2_err err;
     struct slm2_plan_opts d = plan_defaults();
@@ -53,7 +55,7 @@ static void memory_is_what_a_trainer_takes(void **state)
         d.devices = cases[i].ranks;
         assert_ok(slm2_plan_make(&plan, &o, &d, "test", &err));
         struct slm2_comm comm = one_of(cases[i].ranks, 0);
-        struct slm2_trainer_opts to = {.cfg = &cfg, .seed = 1, .precision = (enum slm2_precision)o.precision, .optim = slm2_optim_adamw(), .recompute = o.recompute, .max_tok = 256,
+        struct slm2_trainer_opts to = {.cfg = &cfg, .seed = 1, .precision = (enum slm2_precision)o.precision, .optim = slm2_optim_adamw(), .recompute = o.recompute, .by_layer = o.by_layer, .max_tok = 256, .moments = (enum slm2_moments)o.moments,
                                        .n_micro = o.accumulation, .comm = &comm, .bucket_elems = (size_t)o.bucket_elems, .ctx = {.n_threads = 1}};
         assert_ok(slm2_trainer_new(&t, &to, &err));
         double bytes = (double)slm2_trainer_bytes(t);

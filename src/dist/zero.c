@@ -254,29 +254,47 @@ slm2_status slm2_zero_share_vectors(struct slm2_zero *z, struct slm2_err *err)
     return SLM2_OK;
 }
 
-slm2_status slm2_zero_collect(struct slm2_zero *z, const float *shard, float *flat, struct slm2_err *err)
+/* n elements of a shard as fp32.  bf16 may lie in the last half of y: an element is read before anything is written over it. */
+static void widen(float *y, const void *x, enum slm2_dtype type, size_t n)
+{
+    const uint16_t *half = x;
+    if (type == SLM2_F32) memmove(y, x, n * sizeof *y);
+    else
+        for (size_t i = 0; i < n; i++) y[i] = slm2_bf16_to_f32(half[i]);
+}
+
+slm2_status slm2_zero_collect(struct slm2_zero *z, const void *shard, enum slm2_dtype type, float *flat, struct slm2_err *err)
 {
     struct slm2_comm *c = z->comm;
     for (int b = 0; b < z->buckets.n; b++) {
         size_t at;
         struct slm2_span mine = slm2_zero_part(z, b, &at);
+        const uint8_t *part = (const uint8_t *)shard + slm2_dtype_bytes(type, at);
         if (c->rank > 0) {
-            if (length(mine)) SLM2_TRY(c->ops->send(c, 0, shard + at, length(mine) * sizeof(float), err));
+            if (length(mine)) SLM2_TRY(c->ops->send(c, 0, part, slm2_dtype_bytes(type, length(mine)), err));
             continue;
         }
-        if (flat != shard) memcpy(flat + mine.from, shard + at, length(mine) * sizeof(float));
+        widen(flat + mine.from, part, type, length(mine));
         for (int r = 1; r < c->n_rank; r++) {
             struct slm2_span s = slm2_buckets_part(&z->buckets, b, r);
-            if (length(s)) SLM2_TRY(c->ops->recv(c, r, flat + s.from, length(s) * sizeof(float), err));
+            size_t bytes = slm2_dtype_bytes(type, length(s));
+            uint8_t *to = (uint8_t *)(flat + s.to) - bytes;
+            if (length(s)) SLM2_TRY(c->ops->recv(c, r, to, bytes, err));
+            widen(flat + s.from, to, type, length(s));
         }
     }
     return SLM2_OK;
 }
 
-void slm2_zero_take(const struct slm2_zero *z, const float *flat, float *shard)
+void slm2_zero_take(const struct slm2_zero *z, const float *flat, void *shard, enum slm2_dtype type)
 {
     for (int b = 0; b < z->buckets.n; b++) {
-        memcpy(shard, flat + z->own[b].from, length(z->own[b]) * sizeof(float));
-        shard += length(z->own[b]);
+        const float *x = flat + z->own[b].from;
+        size_t n = length(z->own[b]);
+        uint16_t *half = shard;
+        if (type == SLM2_F32) memcpy(shard, x, n * sizeof *x);
+        else
+            for (size_t i = 0; i < n; i++) half[i] = slm2_f32_to_bf16(x[i]);
+        shard = (uint8_t *)shard + slm2_dtype_bytes(type, n);
     }
 }

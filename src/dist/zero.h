@@ -57,7 +57,7 @@ slm2_status slm2_zero_share_flat(struct slm2_zero *z, void *flat, size_t elem_by
 /* The same for norms and biases that have their own copy. */
 slm2_status slm2_zero_share_vectors(struct slm2_zero *z, struct slm2_err *err);
 
-/* All shards of a state into flat on rank 0 (for a checkpoint); flat is not touched on other ranks. */
-slm2_status slm2_zero_collect(struct slm2_zero *z, const float *shard, float *flat, struct slm2_err *err);
-void slm2_zero_take(const struct slm2_zero *z, const float *flat, float *shard); /* the own parts of a whole state */
+/* All shards of a state into flat on rank 0 (for a checkpoint); flat is not touched on other ranks.  A shard is of F32 or BF16, flat always fp32. */
+slm2_status slm2_zero_collect(struct slm2_zero *z, const void *shard, enum slm2_dtype type, float *flat, struct slm2_err *err);
+void slm2_zero_take(const struct slm2_zero *z, const float *flat, void *shard, enum slm2_dtype type); /* the own parts of a whole state */
 #endif

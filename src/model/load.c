@@ -56,6 +56,7 @@ void slm2_model_free(struct slm2_model *m)
     slm2_params_list_free(&m->params);
     slm2_arena_free(&m->vectors);
     slm2_arena_free(&m->weights);
+    free(m->held);
     slm2_tensors_free(m->files);
     free(m->files);
     if (m->gguf) slm2_gguf_free(m->gguf);
@@ -225,10 +226,25 @@ void slm2_model_set(struct slm2_model *m, const float *flat)
     if (!m->own) slm2_model_refresh(m, NULL);
 }
 
+/* bf16 weights have their places of the flat buffers; by layer, the layers share one place behind the embedding, and the head stands behind that. */
+static size_t bf16_elems(const struct slm2_model *m)
+{
+    const struct slm2_params *ps = &m->params;
+    return m->held ? ps->v[1 + ps->n_per_layer].at + ps->flat_elems - slm2_params_get(ps, SLM2_P_NORM_W, -1)->at : ps->flat_elems;
+}
+
+static size_t bf16_at(const struct slm2_model *m, const struct slm2_param *p)
+{
+    const struct slm2_params *ps = &m->params;
+    if (!m->held || p->kind == SLM2_P_EMBED) return p->at;
+    int first_layer = p->layer < 0 ? m->cfg.n_layer - 1 : p->layer; /* what stands behind the layers moves as the last of them */
+    return p->at - ps->v[1 + first_layer * ps->n_per_layer].at + ps->v[1].at;
+}
+
 /* w, master or shard, gradients in one arena; a shard leaves norms and biases without a master, so they get m->vectors. */
 static slm2_status lay_weights(struct slm2_model *m, enum slm2_precision precision, struct slm2_err *err)
 {
-    size_t n = m->params.flat_elems, n_master = n, n_vector = 0, half = precision == SLM2_BF16_MIXED ? slm2_arena_piece(2 * n) : 0;
+    size_t n = m->params.flat_elems, n_master = n, n_vector = 0, half = precision == SLM2_BF16_MIXED ? slm2_arena_piece(2 * bf16_elems(m)) : 0;
     if (m->own) {
         n_master = 0;
         for (int i = 0; i < m->n_own; i++) n_master += m->own[i].to - m->own[i].from;
@@ -238,14 +254,14 @@ static slm2_status lay_weights(struct slm2_model *m, enum slm2_precision precisi
     }
     SLM2_TRY(slm2_arena_init(&m->weights, slm2_arena_piece(4 * n_master) + slm2_arena_piece(4 * n) + half, "weights and gradients", err));
     float *master = slm2_arena_take(&m->weights, 4 * n_master), *grad = slm2_arena_take(&m->weights, 4 * n);
-    uint16_t *bf16 = half ? slm2_arena_take(&m->weights, 2 * n) : NULL;
+    uint16_t *bf16 = half ? slm2_arena_take(&m->weights, half) : NULL;
     m->shard = m->own ? master : NULL;
     for (int i = 0; i < m->params.n; i++) {
         struct slm2_param *p = &m->params.v[i];
         size_t elems = (size_t)p->n_row * (size_t)p->n_col;
         p->master = m->own ? NULL : master + p->at;
         p->grad = grad + p->at;
-        if (bf16 && p->is_matrix) p->w = slm2_mat_of(bf16 + p->at, SLM2_BF16, p->n_row, p->n_col);
+        if (bf16 && p->is_matrix) p->w = slm2_mat_of(bf16 + bf16_at(m, p), SLM2_BF16, p->n_row, p->n_col);
         else p->w = slm2_mat_of(m->own ? slm2_arena_take(&m->vectors, 4 * elems) : p->master, SLM2_F32, p->n_row, p->n_col);
     }
     return SLM2_OK;
@@ -256,8 +272,8 @@ slm2_status slm2_model_trainable(struct slm2_model **out, const char *path, cons
     return slm2_model_trainable_shard(out, path, cfg, seed, precision, NULL, 0, err);
 }
 
-slm2_status slm2_model_trainable_shard(struct slm2_model **out, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
-                                       const struct slm2_span *own, int n_own, struct slm2_err *err)
+static slm2_status trainable(struct slm2_model **out, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
+                             const struct slm2_span *own, int n_own, bool by_layer, struct slm2_err *err)
 {
     struct slm2_model *m;
     slm2_status st;
@@ -276,7 +292,8 @@ slm2_status slm2_model_trainable_shard(struct slm2_model **out, const char *path
         m->own = own;
         m->n_own = n_own;
     }
-    st = lay_weights(m, precision, err);
+    if (by_layer && !(m->held = malloc(sizeof *m->held))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a model");
+    if (st == SLM2_OK) st = lay_weights(m, precision, err);
     if (st != SLM2_OK) goto done;
     /* gradients mean nothing yet: what is not held whole is made there first */
     float *whole = m->own ? slm2_model_grad(m) : slm2_model_master(m);
@@ -298,11 +315,41 @@ done:
     return st;
 }
 
+slm2_status slm2_model_trainable_shard(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
+                                       const struct slm2_span *own, int n_own, struct slm2_err *err)
+{
+    return trainable(m, path, cfg, seed, precision, own, n_own, false, err);
+}
+
+slm2_status slm2_model_by_layer(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, struct slm2_err *err)
+{
+    return trainable(m, path, cfg, seed, SLM2_BF16_MIXED, NULL, 0, true, err);
+}
+
+bool slm2_model_is_by_layer(const struct slm2_model *m, const struct slm2_param *p) { return m->held && p->layer >= 0 && p->is_matrix; }
+
+void slm2_model_forget_layer(const struct slm2_model *m)
+{
+    if (m->held) *m->held = -1;
+}
+
+void slm2_model_layer_weights(const struct slm2_model *m, struct slm2_ctx *c, int layer)
+{
+    if (!m->held || *m->held == layer) return;
+    for (int i = 0; i < m->params.n_per_layer; i++) {
+        struct slm2_param *p = &m->params.v[1 + layer * m->params.n_per_layer + i];
+        struct slm2_mat master = slm2_mat_of(p->master, SLM2_F32, p->n_row, p->n_col);
+        if (p->is_matrix) c->ops->copy(c, &p->w, &master);
+    }
+    *m->held = layer;
+}
+
 void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c)
 {
+    slm2_model_forget_layer(m);
     for (int i = 0; i < m->params.n; i++) {
         struct slm2_param *p = &m->params.v[i];
-        if (p->w.dtype != SLM2_BF16) continue;
+        if (p->w.dtype != SLM2_BF16 || slm2_model_is_by_layer(m, p)) continue;
         struct slm2_mat master = slm2_mat_of(p->master, SLM2_F32, p->n_row, p->n_col);
         if (c) c->ops->copy(c, &p->w, &master);
         else

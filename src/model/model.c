@@ -35,7 +35,10 @@ void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const s
     }
     struct slm2_seqs seqs = seqs_of(b, a->kv_start);
     c->ops->embed(c, &a->x[0], weight(m, SLM2_P_EMBED), b->ids);
-    for (int l = 0; l < L; l++) slm2_layer_forward(m, a, l, &seqs, kv);
+    for (int l = 0; l < L; l++) {
+        slm2_model_layer_weights(m, c, l);
+        slm2_layer_forward(m, a, l, &seqs, kv);
+    }
     c->ops->layer_norm(c, &a->xf, a->mean, a->rstd, &a->x[L], weight(m, SLM2_P_NORM_W), weight(m, SLM2_P_NORM_B), m->cfg.norm_eps);
 }
 
@@ -135,6 +138,7 @@ void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct
     c->ops->layer_norm_bwd(c, &a->dx, false, &dgamma, &dbeta, &a->dln, &a->x[L], a->mean, a->rstd, weight(m, SLM2_P_NORM_W));
     tell_final(m, on_final, SLM2_P_NORM_W, -1);
     for (int l = L - 1; l >= 0; l--) {
+        slm2_model_layer_weights(m, c, l);
         if (a->plan == SLM2_RECOMPUTE && l < L - 1) slm2_layer_forward(m, a, l, &seqs, NULL); /* the last layer's slots are still filled */
         slm2_layer_backward(m, a, l, &seqs);
         tell_final(m, on_final, SLM2_P_NORM1_W, l);

@@ -14,6 +14,7 @@ struct slm2_model {
     struct slm2_gguf *gguf;
     struct slm2_arena vectors;  /* F32 copies of norms and biases */
     struct slm2_arena weights;  /* trainable: w (bf16 when mixed), master, grad */
+    int *held;                  /* the layer whose bf16 weights are held, -1: none; NULL: those of all are */
     const struct slm2_span *own; /* whose master weights are held, back to back in shard; NULL: all, flat */
     int n_own;
     float *shard;
@@ -32,6 +33,12 @@ slm2_status slm2_model_trainable(struct slm2_model **m, const char *path, const 
  * NULL: everything. */
 slm2_status slm2_model_trainable_shard(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
                                        const struct slm2_span *own, int n_own, struct slm2_err *err);
+/* Mixed precision with the bf16 weights of one layer at a time, all in the same memory: made from the master weights when the layer runs, so 2 bytes a parameter
+ * less, the same bits, and 6 bytes a parameter more to be moved each time.  Embedding and head are held. */
+slm2_status slm2_model_by_layer(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, struct slm2_err *err);
+bool slm2_model_is_by_layer(const struct slm2_model *m, const struct slm2_param *p); /* whether p->w is such a weight */
+void slm2_model_layer_weights(const struct slm2_model *m, struct slm2_ctx *c, int layer); /* before the layer runs: makes what is not held */
+void slm2_model_forget_layer(const struct slm2_model *m); /* master weights have changed */
 float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems]; of a model with own: the shard */
 float *slm2_model_grad(const struct slm2_model *m);   /* flat [params.flat_elems] */
 void slm2_model_set(struct slm2_model *m, const float *flat); /* weights, master weights or the shard of them from fp32 values; flat may be the gradients */

@@ -46,18 +46,19 @@ static int64_t steps_of(const struct slm2_pretrain_opts *o)
     return slm2_schedule_cools_down(s) && s->cooldown_start >= 0 && end < o->steps ? end : o->steps;
 }
 
-static void plan_memory(struct slm2_run_plan *p, const struct slm2_config *c, const struct slm2_pretrain_opts *o, double P, int n_ctx, int R)
+static void plan_memory(struct slm2_run_plan *p, const struct slm2_config *c, const struct slm2_pretrain_opts *o, const struct slm2_params *list, int n_ctx, int R)
 {
     struct slm2_plan_memory *m = &p->memory;
     bool mixed = o->precision == SLM2_BF16_MIXED;
+    double P = (double)list->flat_elems, layer = (double)(list->v[1 + list->n_per_layer].at - list->v[1].at), moments = o->moments == SLM2_MOMENTS_BF16 ? 4 : 8;
     double a = mixed ? 2 : 4, T = (double)o->micro_batch * n_ctx, bucket = o->bucket_elems < P ? (double)o->bucket_elems : P;
     int rows = slm2_min_int((int)T, slm2_max_int(64, slm2_min_int(512, c->hidden_size))); /* as the trainer chooses them */
     int block = slm2_block_size(o->accumulation, R), senders = (o->accumulation + block - 1) / block - 1, levels = 0;
     while ((p->micro_batches - 1) >> levels > 0) levels++;
-    m->parameters = (mixed ? 2 : 4) * P;
+    m->parameters = (mixed ? 2 : 4) * P - (o->by_layer ? 2 * layer * (c->n_layer - 1) : 0);
     m->gradients = 4 * P;
     m->spares = 4 * P * levels;
-    m->optimizer = (mixed ? 12 : 8) * P / R;
+    m->optimizer = ((mixed ? 4 : 0) + moments) * P / R + (moments < 8 ? 8 * (P / R < SLM2_MOMENT_PIECE ? P / R : SLM2_MOMENT_PIECE) : 0);
     p->activations_keep = activations(c, a, T, rows, false);
     p->activations_recompute = activations(c, a, T, rows, true);
     m->activations = o->recompute ? p->activations_recompute : p->activations_keep;
@@ -75,9 +76,7 @@ slm2_status slm2_plan_make(struct slm2_run_plan *p, const struct slm2_pretrain_o
     int n_ctx = o->n_ctx ? o->n_ctx : c.n_ctx;
     if (n_ctx > c.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", what, n_ctx, c.n_ctx);
     SLM2_TRY(slm2_params_list(&list, &c, err));
-    double P = (double)list.flat_elems;
     p->n_param = (double)list.n_elem;
-    slm2_params_list_free(&list);
 
     int block = slm2_block_size(o->accumulation, d->devices);
     p->micro_batches = slm2_min_int(block, o->accumulation);
@@ -88,7 +87,8 @@ slm2_status slm2_plan_make(struct slm2_run_plan *p, const struct slm2_pretrain_o
     p->flops_per_token = slm2_model_flops_per_token(&c, n_ctx / 2.0);
     p->counted_flops_per_token = d->count == SLM2_PLAN_MEGATRON ? megatron_flops(&c, n_ctx, o->recompute) : p->flops_per_token * (d->count == SLM2_PLAN_HARDWARE && o->recompute ? 4.0 / 3 : 1);
     p->flops = p->tokens * p->counted_flops_per_token;
-    plan_memory(p, &c, o, P, n_ctx, d->devices);
+    plan_memory(p, &c, o, &list, n_ctx, d->devices);
+    slm2_params_list_free(&list);
 
     /* the busiest rank decides: a device with fewer micro-batches waits for it */
     double rate = d->device_tflops * 1e12 * d->mfu;

@@ -2,9 +2,9 @@
  *
  * Memory of a rank, P parameters with padding (params.h), R ranks, T tokens of a micro-batch, d hidden, I intermediate, q and kv widths of heads, L layers,
  * V words, r rows of logits at a time, a bytes of an activation (bf16 2, fp32 4):
- *     parameters    bf16: 2 P, fp32: 4 P                 gradients   4 P
+ *     parameters    bf16: 2 P, fp32: 4 P; by layer: 2 P less 2 x (L - 1) layers        gradients   4 P
  *     spares        4 P x (bits of micro-batches of a rank less one): sums of the tree inside a rank
- *     optimizer     bf16: 12 P / R (masters, two moments); fp32: 8 P / R
+ *     optimizer     bf16: 12 P / R (masters, two moments); fp32: 8 P / R; with bf16 moments 4 P / R less, 8 x min(P / R, 2^20) more
  *     layer         a T (3 d + 2 q + 2 kv + 2 I) + 4 T (4 + heads); parallel residual: 2 d; with q/k norms a T (q + kv) + 8 T (heads + kv heads) more
  *     activations   a T d (L + 1) + layer x (L, or 1 with recomputation) + a T (4 d + 2 q + 2 kv + 3 I) + r (4 V + 2 a d + 16) + 28 T
  *     buckets       R > 1: 2 slots x 4 x bucket x (ranks that send) / R, and sums of squares: 8 P / 4096 x 2

@@ -51,7 +51,8 @@ slm2_status slm2_bench_train(const struct slm2_pretrain_opts *o, const char *wha
     if (n_ctx > cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: train.n_ctx %d is more than the %d of the model", what, n_ctx, cfg.n_ctx);
     if (!slm2_mul_size((size_t)o->micro_batch, (size_t)n_ctx, &max_tok) || max_tok > INT32_MAX / 2) return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch is too large", what);
     if (!slm2_mul_size(max_tok, (size_t)o->accumulation, &n_tok) || n_tok > INT32_MAX) return slm2_fail(err, SLM2_EUSAGE, "%s: train.accumulation is too large to time", what);
-    struct slm2_trainer_opts opts = {.cfg = &cfg, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .max_tok = (int)max_tok, .n_micro = o->accumulation,
+    struct slm2_trainer_opts opts = {.cfg = &cfg, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .by_layer = o->by_layer, .max_tok = (int)max_tok, .n_micro = o->accumulation,
+                                     .moments = (enum slm2_moments)o->moments,
                                      .optim = slm2_optim_adamw(), .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads}};
     slm2_status st = slm2_trainer_new(&t, &opts, err);
     if (st == SLM2_OK) st = slm2_batch_init(&batch, (int)max_tok, (int)max_tok, err);

@@ -225,7 +225,7 @@ static slm2_status open_trainer(struct run *r, const char *ckpt, struct slm2_err
         return slm2_fail(err, SLM2_EUSAGE, "%s: train.micro_batch %d rows of %d tokens are too many at once; use train.accumulation", r->what, o->micro_batch, r->n_ctx);
     int share = r->comm->n_rank > 1 ? slm2_max_int(1, omp_get_num_procs() / r->comm->n_share) : 0;
     struct slm2_trainer_opts t = {.model_path = *ckpt ? ckpt : *o->init_from ? o->init_from : NULL, .cfg = &r->cfg, .seed = (uint64_t)o->seed,
-                                  .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .max_tok = (int)max_tok,
+                                  .precision = (enum slm2_precision)o->precision, .recompute = o->recompute, .by_layer = o->by_layer, .max_tok = (int)max_tok, .moments = (enum slm2_moments)o->moments,
                                   .optim = {.kind = SLM2_ADAMW, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .max_grad_norm = o->max_grad_norm},
                                   .ctx = {.isa = *o->isa ? o->isa : NULL, .n_threads = o->threads ? o->threads : share},
                                   .n_micro = o->accumulation, .comm = r->comm, .bucket_elems = (size_t)o->bucket_elems};

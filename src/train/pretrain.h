@@ -25,10 +25,10 @@ struct slm2_pretrain_opts {
     char *init_from, *from, *tokenizer, *run, *data, *isa;
     struct slm2_watch_opts watch;
     struct slm2_conf_list sources; /* struct slm2_pretrain_source */
-    int resume, precision, loss;   /* enum slm2_resume, slm2_precision, slm2_pack_loss */
+    int resume, precision, loss, moments; /* enum slm2_resume, slm2_precision, slm2_pack_loss, slm2_moments */
     int n_ctx, micro_batch, accumulation, threads;
     int64_t steps, seed, cooldown_steps, bucket_elems;
-    bool recompute, shuffle_rows;
+    bool recompute, by_layer, shuffle_rows;
     struct slm2_schedule schedule;
     float beta1, beta2, eps, weight_decay, max_grad_norm;
     int64_t valid_every, valid_rows, ckpt_every, log_every;

@@ -4,7 +4,7 @@
 #include "train/pretrain.h"
 
 #define AT(field) offsetof(struct slm2_pretrain_opts, field)
-static const char *const resumes[] = {"auto", "fresh", "require", NULL}, *const precisions[] = {"fp32", "bf16", NULL}, *const losses[] = {"all", "masked", NULL};
+static const char *const resumes[] = {"auto", "fresh", "require", NULL}, *const precisions[] = {"fp32", "bf16", NULL}, *const losses[] = {"all", "masked", NULL}, *const moments[] = {"fp32", "bf16", NULL};
 
 static const struct slm2_opt source_table[] = {
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct slm2_pretrain_source, name), .def = "!", .help = "source in the data folder, or a name of your own"},
@@ -35,6 +35,7 @@ const struct slm2_opt slm2_pretrain_table[] = {
     {.name = "train.steps", .type = SLM2_OPT_INT64, .offset = AT(steps), .lo = 1, .hi = 1e15, .def = "1000", .help = "updates; a cooldown may end the run earlier"},
     {.name = "train.precision", .type = SLM2_OPT_ENUM, .offset = AT(precision), .def = "fp32", .choices = precisions, .help = "fp32, or bf16: bf16 weights and activations, fp32 master weights and sums"},
     {.name = "train.recompute", .type = SLM2_OPT_BOOL, .offset = AT(recompute), .def = "false", .help = "keep layer inputs only: less memory, a third more work, the same bits"},
+    {.name = "train.by_layer", .type = SLM2_OPT_BOOL, .offset = AT(by_layer), .def = "false", .help = "bf16 weights of one layer at a time, made from the master weights when it runs: 2 bytes a parameter less, a few percent more time, the same bits; precision bf16, one rank"},
     {.name = "train.loss", .type = SLM2_OPT_ENUM, .offset = AT(loss), .def = "all", .choices = losses, .help = "all: every position; masked: not those whose input ends a document"},
     {.name = "train.shuffle_rows", .type = SLM2_OPT_BOOL, .offset = AT(shuffle_rows), .def = "false", .help = "shuffle the rows of an epoch too, not only its documents: parts of a long document do not follow each other"},
     {.name = "optim.beta1", .type = SLM2_OPT_FLOAT, .offset = AT(beta1), .lo = 0, .hi = 0.999999, .def = "0.9", .help = "AdamW: decay of the mean gradient"},
@@ -42,6 +43,7 @@ const struct slm2_opt slm2_pretrain_table[] = {
     {.name = "optim.eps", .type = SLM2_OPT_FLOAT, .offset = AT(eps), .lo = 1e-20, .hi = 1, .def = "1e-8", .help = "AdamW: added to the root"},
     {.name = "optim.weight_decay", .type = SLM2_OPT_FLOAT, .offset = AT(weight_decay), .lo = 0, .hi = 100, .def = "0.1", .help = "decoupled, on matrices only"},
     {.name = "optim.max_grad_norm", .type = SLM2_OPT_FLOAT, .offset = AT(max_grad_norm), .lo = 0, .hi = 1e9, .def = "1", .help = "clipping of the global norm; 0: none"},
+    {.name = "optim.moments", .type = SLM2_OPT_ENUM, .offset = AT(moments), .def = "fp32", .choices = moments, .help = "AdamW's two moments between updates: fp32, or bf16: 4 bytes a parameter less, not the same bits"},
     {.name = "schedule.kind", .type = SLM2_OPT_ENUM, .offset = AT(schedule.kind), .def = "hybrid", .choices = slm2_schedule_kinds, .help = "hybrid: cosine, then inverse square root, then cooldown; rsqrt: inverse square root, then cooldown; cosine; linear"},
     {.name = "schedule.lr_peak", .type = SLM2_OPT_DOUBLE, .offset = AT(schedule.lr_peak), .lo = 0, .hi = 100, .def = "1e-3", .help = "learning rate after the warm-up (M)"},
     {.name = "schedule.lr_min", .type = SLM2_OPT_DOUBLE, .offset = AT(schedule.lr_min), .lo = 0, .hi = 100, .def = "1e-4", .help = "where the cosine would end (m)"},

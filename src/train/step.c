@@ -43,14 +43,16 @@ static slm2_status flat_size(const struct slm2_trainer_opts *o, size_t *n, struc
 
 static slm2_status lay_state(struct slm2_trainer *t, const struct slm2_trainer_opts *o, struct slm2_err *err)
 {
-    size_t shard = slm2_arena_piece(t->zero.shard_elems * sizeof(float)), flat = slm2_arena_piece(t->model->params.flat_elems * sizeof(float));
+    size_t shard = slm2_arena_piece(slm2_dtype_bytes(t->moments, t->zero.shard_elems)), flat = slm2_arena_piece(t->model->params.flat_elems * sizeof(float));
     size_t row = slm2_arena_piece((size_t)o->max_tok * sizeof(float)), size = (size_t)slm2_block_size(slm2_max_int(o->n_micro, 1), t->zero.comm->n_rank);
     size_t mine = slm2_arena_piece(size * sizeof(double)), all = slm2_arena_piece(size * (size_t)t->zero.comm->n_rank * sizeof(double));
-    size_t n_state = o->optim.kind == SLM2_ADAMW ? 2 : 1;
+    size_t n_state = o->optim.kind == SLM2_ADAMW ? 2 : 1, piece = t->moments == SLM2_BF16 ? slm2_arena_piece(slm2_min_size(SLM2_MOMENT_PIECE, t->zero.shard_elems) * sizeof(float)) : 0;
     while (o->n_micro && ((t->block.n - 1) >> t->n_spare) > 0) t->n_spare++;
-    SLM2_TRY(slm2_arena_init(&t->mem, shard * n_state + flat * (size_t)t->n_spare + 2 * row + mine + all, "optimizer state", err));
+    SLM2_TRY(slm2_arena_init(&t->mem, (shard + piece) * n_state + flat * (size_t)t->n_spare + 2 * row + mine + all, "optimizer state", err));
     if (n_state == 2) t->exp_avg = slm2_arena_take(&t->mem, shard);
     t->exp_avg_sq = slm2_arena_take(&t->mem, shard);
+    if (n_state == 2) t->piece = slm2_arena_take(&t->mem, piece);
+    t->piece_sq = slm2_arena_take(&t->mem, piece);
     for (int i = 0; i < t->n_spare; i++) t->spare[i] = slm2_arena_take(&t->mem, flat);
     t->lp = slm2_arena_take(&t->mem, row);
     t->argmax = slm2_arena_take(&t->mem, row);
@@ -66,6 +68,7 @@ slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_traine
     if (!t) return slm2_fail(err, SLM2_ENOMEM, "no memory for the trainer");
     t->optim = o->optim;
     t->precision = o->precision;
+    t->moments = o->moments == SLM2_MOMENTS_BF16 ? SLM2_BF16 : SLM2_F32;
     t->seed = o->seed;
     t->max_tok = o->max_tok;
     t->n_micro = o->n_micro;
@@ -74,11 +77,14 @@ slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_traine
     size_t flat = 0;
 
     slm2_status st = comm->n_rank > 1 && !o->n_micro ? slm2_fail(err, SLM2_EUSAGE, "several ranks need to know how many micro-batches a step has") : SLM2_OK;
+    if (st == SLM2_OK && o->by_layer && (comm->n_rank > 1 || o->precision != SLM2_BF16_MIXED))
+        st = slm2_fail(err, SLM2_EUSAGE, "weights by layer are made from all master weights: that wants precision bf16 and one rank");
     if (st == SLM2_OK) st = flat_size(o, &flat, err);
     if (st == SLM2_OK) st = slm2_zero_init(&t->zero, comm, flat, o->bucket_elems, slm2_max_int(o->n_micro, 1), err);
     if (st == SLM2_OK) st = slm2_ctx_init(&t->ctx, &o->ctx, err);
     if (st == SLM2_OK)
-        st = slm2_model_trainable_shard(&t->model, o->model_path, o->cfg, o->seed, o->precision, comm->n_rank > 1 ? t->zero.own : NULL, t->zero.buckets.n, err);
+        st = o->by_layer ? slm2_model_by_layer(&t->model, o->model_path, o->cfg, o->seed, err)
+                         : slm2_model_trainable_shard(&t->model, o->model_path, o->cfg, o->seed, o->precision, comm->n_rank > 1 ? t->zero.own : NULL, t->zero.buckets.n, err);
     if (st == SLM2_OK) st = slm2_zero_bind(&t->zero, &t->ctx, t->model, err);
     if (st == SLM2_OK) {
         int rows = o->max_logit_rows ? o->max_logit_rows : default_logit_rows(t->model->cfg.hidden_size, o->max_tok);
@@ -237,17 +243,36 @@ slm2_status slm2_trainer_reduce(struct slm2_trainer *t, struct slm2_step_stats *
     return SLM2_OK;
 }
 
+static void convert(struct slm2_trainer *t, void *to, enum slm2_dtype to_type, void *from, enum slm2_dtype from_type, size_t n)
+{
+    struct slm2_mat y = slm2_mat_of(to, to_type, 1, (int)n), x = slm2_mat_of(from, from_type, 1, (int)n);
+    t->ctx.ops->copy(&t->ctx, &y, &x);
+}
+
+static void optimize(struct slm2_trainer *t, float *master, float *exp_avg, float *exp_avg_sq, const float *grad, size_t n, float decay, const struct slm2_step_stats *s)
+{
+    const struct slm2_ops *ops = t->ctx.ops;
+    const struct slm2_optim *o = &t->optim;
+    if (o->kind == SLM2_ADAMW) ops->adamw(&t->ctx, master, exp_avg, exp_avg_sq, grad, n, (float)s->clip, (float)s->lr, o->beta1, o->beta2, o->eps, decay, t->n_update + 1);
+    else ops->rmsprop(&t->ctx, master, exp_avg_sq, grad, n, (float)s->clip, (float)s->lr, o->alpha, o->eps);
+}
+
 /* n elements of a parameter from its element `skip` on; at: their place in the shard. */
 static void update_stretch(struct slm2_trainer *t, struct slm2_param *p, size_t skip, size_t n, size_t at, const struct slm2_step_stats *s)
 {
     const struct slm2_ops *ops = t->ctx.ops;
-    const struct slm2_optim *o = &t->optim;
-    float *master = p->master ? p->master + skip : slm2_model_master(t->model) + at;
-    if (o->kind == SLM2_ADAMW)
-        ops->adamw(&t->ctx, master, t->exp_avg + at, t->exp_avg_sq + at, p->grad + skip, n, (float)s->clip, (float)s->lr, o->beta1, o->beta2, o->eps,
-                   p->is_matrix ? o->weight_decay : 0.0f, t->n_update + 1);
-    else
-        ops->rmsprop(&t->ctx, master, t->exp_avg_sq + at, p->grad + skip, n, (float)s->clip, (float)s->lr, o->alpha, o->eps);
+    float *master = p->master ? p->master + skip : slm2_model_master(t->model) + at, decay = p->is_matrix ? t->optim.weight_decay : 0.0f;
+    if (t->moments == SLM2_F32) optimize(t, master, t->exp_avg ? (float *)t->exp_avg + at : NULL, (float *)t->exp_avg_sq + at, p->grad + skip, n, decay, s);
+    for (size_t i = 0; t->moments == SLM2_BF16 && i < n; i += SLM2_MOMENT_PIECE) {
+        size_t k = slm2_min_size(SLM2_MOMENT_PIECE, n - i);
+        uint16_t *m = t->exp_avg ? (uint16_t *)t->exp_avg + at + i : NULL, *v = (uint16_t *)t->exp_avg_sq + at + i;
+        if (m) convert(t, t->piece, SLM2_F32, m, SLM2_BF16, k);
+        convert(t, t->piece_sq, SLM2_F32, v, SLM2_BF16, k);
+        optimize(t, master + i, t->piece, t->piece_sq, p->grad + skip + i, k, decay, s);
+        if (m) convert(t, m, SLM2_BF16, t->piece, SLM2_F32, k);
+        convert(t, v, SLM2_BF16, t->piece_sq, SLM2_F32, k);
+    }
+    if (slm2_model_is_by_layer(t->model, p)) return;
     struct slm2_mat from = slm2_mat_of(master, SLM2_F32, 1, (int)n);
     struct slm2_mat w = slm2_mat_of((uint8_t *)p->w.data + slm2_dtype_bytes(p->w.dtype, skip), p->w.dtype, 1, (int)n);
     if (w.data != from.data) ops->copy(&t->ctx, &w, &from);
@@ -269,6 +294,7 @@ slm2_status slm2_trainer_apply(struct slm2_trainer *t, double lr, struct slm2_st
     bool mixed = t->precision == SLM2_BF16_MIXED; /* the first parameter is a matrix at 0: its weights begin the flat buffer of all */
     SLM2_TRY(slm2_zero_share_flat(&t->zero, ps->v[0].w.data, mixed ? sizeof(uint16_t) : sizeof(float), err));
     SLM2_TRY(slm2_zero_share_vectors(&t->zero, err));
+    slm2_model_forget_layer(t->model);
     t->n_update++;
     return SLM2_OK;
 }
@@ -284,30 +310,36 @@ slm2_status slm2_trainer_update(struct slm2_trainer *t, double lr, struct slm2_s
 }
 
 /* ---- the whole state ------------------------------------------------------------------------------------------------------- */
-static float *state_of(struct slm2_trainer *t, enum slm2_state which)
+static void *state_of(struct slm2_trainer *t, enum slm2_state which)
 {
     return which == SLM2_STATE_MASTER ? slm2_model_master(t->model) : which == SLM2_STATE_EXP_AVG ? t->exp_avg : t->exp_avg_sq;
 }
 
-/* Whether every rank has all of it anyway. */
+static enum slm2_dtype type_of(const struct slm2_trainer *t, enum slm2_state which)
+{
+    return which == SLM2_STATE_MASTER ? SLM2_F32 : t->moments;
+}
+
+/* Whether every rank has all of it anyway, as fp32. */
 static bool is_whole(const struct slm2_trainer *t, enum slm2_state which)
 {
-    return t->zero.comm->n_rank == 1 || (which == SLM2_STATE_MASTER && !t->model->own);
+    return type_of(t, which) == SLM2_F32 && (t->zero.comm->n_rank == 1 || (which == SLM2_STATE_MASTER && !t->model->own));
 }
 
 slm2_status slm2_trainer_whole(struct slm2_trainer *t, enum slm2_state which, const float **flat, struct slm2_err *err)
 {
-    float *state = state_of(t, which), *room = slm2_trainer_room(t, which);
+    const void *state = state_of(t, which);
+    float *room = slm2_trainer_room(t, which);
     *flat = NULL;
     if (!state) return SLM2_OK;
-    if (!is_whole(t, which)) SLM2_TRY(slm2_zero_collect(&t->zero, state, room, err));
+    if (!is_whole(t, which)) SLM2_TRY(slm2_zero_collect(&t->zero, state, type_of(t, which), room, err));
     if (t->zero.comm->rank == 0) *flat = room;
     return SLM2_OK;
 }
 
 float *slm2_trainer_room(struct slm2_trainer *t, enum slm2_state which)
 {
-    float *state = state_of(t, which);
+    void *state = state_of(t, which);
     return !state || is_whole(t, which) ? state : slm2_model_grad(t->model);
 }
 
@@ -315,7 +347,7 @@ void slm2_trainer_take(struct slm2_trainer *t, enum slm2_state which)
 {
     if (which == SLM2_STATE_MASTER && t->model->own) slm2_model_set(t->model, slm2_model_grad(t->model));
     else if (which == SLM2_STATE_MASTER) slm2_model_refresh(t->model, &t->ctx);
-    else if (!is_whole(t, which) && state_of(t, which)) slm2_zero_take(&t->zero, slm2_model_grad(t->model), state_of(t, which));
+    else if (!is_whole(t, which) && state_of(t, which)) slm2_zero_take(&t->zero, slm2_model_grad(t->model), state_of(t, which), type_of(t, which));
 }
 
 double slm2_trainer_evaluate(struct slm2_trainer *t, const struct slm2_batch *b)

@@ -25,6 +25,9 @@ struct slm2_optim {
     float weight_decay;   /* AdamW; on matrices only */
     float max_grad_norm;  /* clip = min(1, max_grad_norm / (norm + 1e-6)); 0: no clipping */
 };
+/* How the moments are held between updates, which compute in fp32 either way.  bf16, rounded to nearest: half the memory, other bits. */
+enum slm2_moments { SLM2_MOMENTS_FP32, SLM2_MOMENTS_BF16 };
+enum { SLM2_MOMENT_PIECE = 1 << 20 }; /* bf16 moments that are widened at once */
 struct slm2_optim slm2_optim_adamw(void);   /* 0.9, 0.95, 1e-8, decay 0.1, clipping 1 */
 struct slm2_optim slm2_optim_rmsprop(void); /* 0.99, 1e-8, no clipping */
 
@@ -34,7 +37,9 @@ struct slm2_trainer_opts {
     uint64_t seed;
     enum slm2_precision precision;
     struct slm2_optim optim;
+    enum slm2_moments moments;
     bool recompute;                  /* keep only layer inputs; the same bits, less memory */
+    bool by_layer;                   /* bf16 weights of one layer at a time (slm2_model_by_layer); the same bits, less memory; one rank */
     int max_tok;                     /* tokens of the largest micro-batch */
     int n_micro;                     /* micro-batches of every step, all ranks; 0: any number, summed in order, one rank only */
     struct slm2_comm *comm;          /* borrowed; NULL: one rank */
@@ -52,8 +57,10 @@ struct slm2_trainer {
     int64_t n_update;        /* updates made so far; the bias correction of the next uses n_update + 1 */
     struct slm2_zero zero;
     struct slm2_block block; /* micro-batches of this rank */
-    float *exp_avg;          /* [zero.shard_elems], with one rank the flat buffer; NULL for RMSProp */
-    float *exp_avg_sq;       /* [zero.shard_elems] */
+    enum slm2_dtype moments; /* F32 or BF16, the type of the next two */
+    void *exp_avg;           /* [zero.shard_elems], with one rank the flat buffer; NULL for RMSProp */
+    void *exp_avg_sq;        /* [zero.shard_elems] */
+    float *piece, *piece_sq; /* bf16: some of them as fp32 */
     float *lp;               /* [max_tok] log p(target) of the last batch, 0 without target */
     int32_t *argmax;         /* [max_tok] greedy predictions of the last slm2_trainer_evaluate, -1 without target */
     int max_tok;
@@ -85,7 +92,7 @@ slm2_status slm2_trainer_apply(struct slm2_trainer *t, double lr, struct slm2_st
 slm2_status slm2_trainer_update(struct slm2_trainer *t, double lr, struct slm2_step_stats *stats, struct slm2_err *err);
 
 enum slm2_state { SLM2_STATE_MASTER, SLM2_STATE_EXP_AVG, SLM2_STATE_EXP_AVG_SQ };
-/* All of a state, flat, on rank 0 until the next call or step: the other ranks' shards come into the gradients' memory.  NULL on other ranks and where
+/* All of a state, flat and fp32, on rank 0 until the next call or step: other ranks' shards and bf16 moments come into the gradients' memory.  NULL on other ranks and where
  * the optimizer has no such state. */
 slm2_status slm2_trainer_whole(struct slm2_trainer *t, enum slm2_state which, const float **flat, struct slm2_err *err);
 /* Where a reader puts all of a state (NULL: there is none), and the taking of this rank's part from there. */
