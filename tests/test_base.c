@@ -173,6 +173,37 @@ static void test_reader(void **state)
 }
 
 /* ---- files -------------------------------------------------------------------------------------------------------------- */
+/* Pages of files that the process has mapped and touched. */
+static long pages_of_files(void)
+{
+    long size = 0, resident = 0, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld %ld", &size, &resident, &shared), 3);
+    fclose(f);
+    return shared;
+}
+
+static void forgotten_pages_are_no_memory_of_ours(void **state)
+{
+    (void)state;
+    enum { N = 8 << 20 };
+    struct slm2_err e = {0};
+    struct slm2_map m;
+    uint8_t *x = malloc(N);
+    assert_non_null(x);
+    for (size_t i = 0; i < N; i++) x[i] = (uint8_t)(i * 7 + i / 4096);
+    put_file(in_folder("large"), x, N);
+    assert_int_equal(slm2_map_open(&m, in_folder("large"), &e), SLM2_OK);
+    assert_memory_equal(m.p, x, N);
+    long before = pages_of_files();
+    slm2_map_forget(m.p + 1, N - 2);
+    assert_true(before - pages_of_files() > N / sysconf(_SC_PAGESIZE) / 2);
+    assert_memory_equal(m.p, x, N);
+    slm2_map_close(&m);
+    free(x);
+}
+
 static void test_file(void **state)
 {
     (void)state;
@@ -663,6 +694,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dtype),
     cmocka_unit_test(test_reader),
     cmocka_unit_test_setup_teardown(test_file, make_folder, remove_folder),
+    cmocka_unit_test_setup_teardown(forgotten_pages_are_no_memory_of_ours, make_folder, remove_folder),
     cmocka_unit_test_setup_teardown(test_dirs, make_folder, remove_folder),
     cmocka_unit_test_setup_teardown(test_out, make_folder, remove_folder),
     cmocka_unit_test_setup_teardown(test_out_full_disk, make_folder, remove_folder),

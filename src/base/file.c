@@ -54,6 +54,12 @@ void slm2_map_close(struct slm2_map *m)
     *m = (struct slm2_map){(const uint8_t *)"", 0};
 }
 
+void slm2_map_forget(const void *p, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)p + page - 1) / page * page, to = ((uintptr_t)p + n) / page * page;
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED); /* a wish, of no consequence where it is refused */
+}
+
 slm2_status slm2_file_read(struct slm2_buf *out, const char *path, size_t max_bytes, struct slm2_err *err)
 {
     int fd;

@@ -6,6 +6,8 @@
 struct slm2_map { const uint8_t *p; size_t n; };
 slm2_status slm2_map_open(struct slm2_map *m, const char *path, struct slm2_err *err); /* read-only; an empty file is {"", 0} */
 void slm2_map_close(struct slm2_map *m);
+/* Bytes of a map that have been read for the last time: whole pages of them no longer count as memory of the process.  Reading them again reads the file. */
+void slm2_map_forget(const void *p, size_t n);
 
 slm2_status slm2_file_read(struct slm2_buf *out, const char *path, size_t max_bytes, struct slm2_err *err); /* appends */
 bool slm2_path_exists(const char *path);

@@ -193,6 +193,7 @@ slm2_status slm2_params_hf_read(const struct slm2_params *p, const struct slm2_t
             slm2_param_hf_name(q, part, name);
             SLM2_TRY(slm2_tensors_get(ts, name, what, &t, err));
             SLM2_TRY(slm2_params_part_read(q, t, flat + q->at + (size_t)part * (size_t)q->n_col, what, err));
+            slm2_map_forget(t->data, t->bytes); /* a model may fill the memory that its file would take */
         }
     }
     return SLM2_OK;
