@@ -341,6 +341,51 @@ static void run_is_recorded(void **state)
     assert_string_equal(again.ckpt_dir, r.ckpt_dir);
 }
 
+/* One held-out document of 66 tokens: four rows of 16 predict its tokens 1 to 64, which stand for so many bytes. */
+static void bits_per_byte_count_the_text(void **state)
+{
+    (void)state;
+    static const char text[] = "Zwei Ma\xc3\x9f Wasser, drei Tassen Mehl und eine Prise Salz werden in der Sch\xc3\xbcssel verr\xc3\xbchrt, bis ein glatter Teig entsteht.<|endoftext|> Then the oven is "
+                               "heated to two hundred degrees; the loaf stays in it for forty minutes and cools on a rack before anybody cuts a slice of it, however hungry they may be.";
+    struct slm2_err err;
+    struct slm2_tok *tok;
+    struct slm2_ids ids = {0};
+    struct slm2_shard_out *w;
+    struct slm2_train_result r;
+    struct slm2_ledger *l;
+    struct slm2_series loss, bits;
+    double bytes = 0;
+    assert_ok(slm2_tok_open(&tok, NULL, &err));
+    assert_ok(slm2_tok_encode(tok, text, sizeof text - 1, SLM2_TOK_SPECIAL, &ids, &err));
+    assert_true(ids.n >= 66);
+    assert_ok(slm2_shard_out_open(&w, in_dir("words"), SLM2_SHARD_I32, &err));
+    assert_ok(slm2_shard_out_add(w, ids.v, 66, &err));
+    assert_ok(slm2_shard_out_commit(w, &err));
+    for (int i = 1, n_special = 0; i <= 64; i++) {
+        size_t n = 0;
+        if (slm2_tok_is_special(tok, ids.v[i])) assert_int_equal(++n_special, 1);
+        else assert_non_null(slm2_tok_bytes(tok, ids.v[i], &n));
+        bytes += (double)n;
+    }
+    char run[600], source[1600];
+    snprintf(run, sizeof run, "run=%s", in_dir("bits"));
+    snprintf(source, sizeof source, "sources=[{name: w, weight: 1, prefix: %s, valid: %s}]", in_dir("words"), in_dir("words"));
+    const char *sets[] = {run, source, "tokenizer=", "model.vocab_size=100352", "model.hidden_size=16", "model.n_layer=1", "model.eos_id=100257", "train.n_ctx=16", "train.micro_batch=1", "train.steps=1", "valid.rows=9"};
+    assert_ok(slm2_pretrain(in_dir("run.yml"), sets, (int)(sizeof sets / sizeof sets[0]), &r, &err));
+    assert_ok(slm2_ledger_open_read(&l, r.ledger, &err));
+    assert_ok(slm2_ledger_series(l, "valid_loss.w", &loss, &err));
+    assert_ok(slm2_ledger_series(l, "valid_bpb.w", &bits, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_int_equal(bits.n, 2);
+    for (int i = 0; i < 2; i++) assert_true(fabs(bits.value[i] / (loss.value[i] * 64 / bytes / log(2)) - 1) < 1e-12);
+    const struct slm2_train_time *t = &r.time;
+    assert_true(t->step_s > 0 && t->data_s > 0 && t->valid_s > 0 && t->data_s < t->step_s);
+    slm2_series_free(&loss);
+    slm2_series_free(&bits);
+    slm2_ids_free(&ids);
+    slm2_tok_free(tok);
+}
+
 struct drawn { double planned, drawn, worst; int n; };
 static void take_source(void *user, int n_col, const char *const *value)
 {
@@ -455,6 +500,7 @@ int main(void)
         cmocka_unit_test(damaged_checkpoints_are_passed_over),
         cmocka_unit_test(ledger_keeps_and_rewinds),
         cmocka_unit_test(run_is_recorded),
+        cmocka_unit_test(bits_per_byte_count_the_text),
         cmocka_unit_test(ledger_agrees_with_the_plan),
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(shipped_configs_read),

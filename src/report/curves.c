@@ -175,6 +175,22 @@ static slm2_status source_losses(const struct slm2_report_run *run, struct slm2_
     return n > 1 ? chart_of(run, "Held-out loss by source, nats per token", false, w, n, out, err) : SLM2_OK;
 }
 
+/* The newest bits per byte of each source over the first ones: any number of sources, and of any tokenizers, side by side. */
+static slm2_status source_bits(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
+{
+    static const char prefix[] = "valid_bpb.";
+    int n = 0;
+    struct slm2_svg_bar *bar = malloc((size_t)(run->metric.n_row + 1) * sizeof *bar);
+    if (!bar) return slm2_fail(err, SLM2_ENOMEM, "no memory for the sources");
+    for (int i = 0; i < run->metric.n_row; i++) {
+        const char *name = slm2_rows_text(&run->metric, i, 0);
+        if (!strncmp(name, prefix, sizeof prefix - 1)) bar[n++] = (struct slm2_svg_bar){name + sizeof prefix - 1, slm2_report_last(run, name), slm2_report_first(run, name)};
+    }
+    if (n) slm2_svg_bars(out, "Held-out bits per byte by source", "last", "first", bar, n);
+    free(bar);
+    return SLM2_OK;
+}
+
 static slm2_status source_bars(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err)
 {
     int n = run->source.n_row < 40 ? run->source.n_row : 40;
@@ -256,6 +272,7 @@ static slm2_status pretrain_curves(const struct slm2_report_run *run, struct slm
     SLM2_TRY(chart_of(run, "Speed, tokens per second", true, speed, 1, out, err));
     SLM2_TRY(power_chart(run, out, err));
     SLM2_TRY(source_losses(run, out, err));
+    SLM2_TRY(source_bits(run, out, err));
     return source_bars(run, out, err);
 }
 

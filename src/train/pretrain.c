@@ -42,7 +42,7 @@ struct run {
     struct slm2_watch watch;
     struct slm2_batch batch;
     int32_t *ids;          /* [micro_batch * micro-batches of this rank, at least 1; n_ctx + 1] */
-    double *sums, *all_sums; /* [n_sums], [ranks * n_sums] validation: loss and count of each batch */
+    double *sums, *all_sums; /* [n_sums], [ranks * n_sums] validation: loss, tokens and bytes of each batch */
     int64_t n_sums;
     int64_t n_row;         /* consumed */
     int64_t saved_step;    /* of the newest checkpoint, -1 */
@@ -236,7 +236,7 @@ static slm2_status open_trainer(struct run *r, const char *ckpt, struct slm2_err
     r->ids = malloc((size_t)o->micro_batch * (size_t)slm2_max_int(r->t->block.n, 1) * ((size_t)r->n_ctx + 1) * sizeof *r->ids);
     for (int s = 0; r->valid_mix && s < r->n_valid; s++) {
         int64_t rows = slm2_mix_epoch_rows(r->valid_mix, s), n = ((rows < o->valid_rows ? rows : o->valid_rows) + o->micro_batch - 1) / o->micro_batch;
-        if (2 * n > r->n_sums) r->n_sums = 2 * n;
+        if (3 * n > r->n_sums) r->n_sums = 3 * n;
     }
     r->sums = calloc((size_t)(r->comm->n_rank + 1) * (size_t)(r->n_sums + 1), sizeof *r->sums);
     if (!r->ids || !r->sums) return slm2_fail(err, SLM2_ENOMEM, "no memory for the rows of a step");
@@ -622,26 +622,40 @@ static slm2_status train_step(struct run *r, int64_t count, struct slm2_step_sta
     return SLM2_OK;
 }
 
-/* Loss and count of this rank's batches of a source: batch k is computed by rank k modulo their number. */
+/* Bytes of text that the targets of a row stand for; without a tokenizer 0. */
+static int64_t target_bytes(const struct run *r, const int32_t *ids)
+{
+    int64_t sum = 0;
+    for (int i = 0; r->tok && i < r->n_ctx; i++) {
+        size_t n = 0;
+        bool counts = r->o->loss == SLM2_PACK_ALL || ids[i] != r->cfg.eos_id; /* as slm2_pack_count */
+        if (counts && !slm2_tok_is_special(r->tok, ids[i + 1]) && slm2_tok_bytes(r->tok, ids[i + 1], &n)) sum += (int64_t)n;
+    }
+    return sum;
+}
+
+/* Loss, tokens and bytes of this rank's batches of a source: batch k is computed by rank k modulo their number. */
 static slm2_status validate_own(struct run *r, int s, int64_t n_rows, struct slm2_err *err)
 {
     memset(r->sums, 0, (size_t)r->n_sums * sizeof *r->sums);
     for (int64_t first = 0, k = 0; first < n_rows; first += r->o->micro_batch, k++) {
         if (k % r->comm->n_rank != r->comm->rank) continue;
-        int64_t count = 0;
+        int64_t count = 0, bytes = 0;
         slm2_batch_clear(&r->batch);
         for (int64_t row = first; row < n_rows && row < first + r->o->micro_batch; row++) {
             SLM2_TRY(slm2_mix_source_row(r->valid_mix, s, row, r->ids, err));
             count += slm2_pack_count(r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss);
+            bytes += target_bytes(r, r->ids);
             SLM2_TRY(slm2_pack_row(&r->batch, r->ids, r->n_ctx, r->cfg.eos_id, (enum slm2_pack_loss)r->o->loss, 1.0f, err));
         }
-        r->sums[2 * k] = slm2_trainer_evaluate(r->t, &r->batch);
-        r->sums[2 * k + 1] = (double)count;
+        r->sums[3 * k] = slm2_trainer_evaluate(r->t, &r->batch);
+        r->sums[3 * k + 1] = (double)count;
+        r->sums[3 * k + 2] = (double)bytes;
     }
     return SLM2_OK;
 }
 
-/* Mean loss of the held-out rows of each source, and of all of them. */
+/* Mean loss of the held-out rows of each source, and of all of them; of each source also as bits per byte, which other tokenizers can be compared by. */
 static slm2_status validate(struct run *r, struct slm2_err *err)
 {
     if (!r->valid_mix || r->valid_step == r->t->n_update) return SLM2_OK;
@@ -649,19 +663,22 @@ static slm2_status validate(struct run *r, struct slm2_err *err)
     char name[256];
     for (int s = 0; s < r->n_valid; s++) {
         int64_t n_rows = slm2_mix_epoch_rows(r->valid_mix, s);
-        double sum = 0, count = 0;
+        double sum = 0, count = 0, bytes = 0;
         if (n_rows > r->o->valid_rows) n_rows = r->o->valid_rows;
         SLM2_TRY(slm2_comm_agree(r->comm, validate_own(r, s, n_rows, err), err));
         SLM2_TRY(r->comm->ops->all_gather(r->comm, r->all_sums, r->sums, (size_t)r->n_sums * sizeof *r->sums, err));
-        for (int64_t k = 0; 2 * k < r->n_sums; k++) { /* in the order of the rows, whoever computed them */
+        for (int64_t k = 0; 3 * k < r->n_sums; k++) { /* in the order of the rows, whoever computed them */
             const double *of = r->all_sums + (size_t)(k % r->comm->n_rank) * (size_t)r->n_sums;
-            sum += of[2 * k];
-            count += of[2 * k + 1];
+            sum += of[3 * k];
+            count += of[3 * k + 1];
+            bytes += of[3 * k + 2];
         }
         all += sum;
         n_all += count;
         snprintf(name, sizeof name, "valid_loss.%s", r->valid[s].name);
         if (count > 0) slm2_ledger_metric(r->ledger, r->t->n_update, name, sum / count);
+        snprintf(name, sizeof name, "valid_bpb.%s", r->valid[s].name);
+        if (bytes > 0) slm2_ledger_metric(r->ledger, r->t->n_update, name, sum / bytes / M_LN2);
     }
     if (!(n_all > 0)) return SLM2_OK;
     r->valid_loss = all / n_all;
@@ -715,18 +732,29 @@ static slm2_status stop(struct run *r, struct slm2_err *err)
     return slm2_fail(err, SLM2_ESTOP, "stopped at step %" PRId64 " of %" PRId64 "; %s is saved, the same command goes on from there", r->t->n_update, end_step(r), r->res->ckpt_dir);
 }
 
+/* Adds to *sum the seconds since *since, which becomes now. */
+static void count_time(double *sum, double *since)
+{
+    double now = slm2_now_s();
+    *sum += now - *since;
+    *since = now;
+}
+
 static slm2_status train(struct run *r, struct slm2_err *err)
 {
     const struct slm2_pretrain_opts *o = r->o;
     int64_t n_step = 0;
-    double busy_s = 0, comm_s = 0;
+    double busy_s = 0, comm_s = 0, at = slm2_now_s();
+    struct slm2_train_time *time = &r->res->time;
     if (r->t->n_update == 0 && o->valid_every) SLM2_TRY(validate(r, err));
+    count_time(&time->valid_s, &at);
     while (r->t->n_update < end_step(r)) {
         struct slm2_step_stats stats;
         struct meeting m = {.stop = asked(o->stop), .cooldown = asked(o->cooldown), .cpu_s = slm2_cpu_s()};
         bool skipped = false;
         double start = slm2_now_s(), comm_start = r->t->zero.comm_s;
         SLM2_TRY(slm2_comm_agree(r->comm, read_rows(r, &m.count, err), err));
+        count_time(&time->data_s, &at);
         SLM2_TRY(meet(r, &m, err));
         if (m.stop) return stop(r, err);
         if (m.cooldown) begin_cooldown(r);
@@ -735,6 +763,7 @@ static slm2_status train(struct run *r, struct slm2_err *err)
             slm2_ledger_event(r->ledger, r->t->n_update, "warning", "%s", err ? err->msg : "the step failed");
             return st;
         }
+        count_time(&time->step_s, &at);
         if (skipped) continue;
         double took_s = slm2_now_s() - start, talked_s = r->t->zero.comm_s - comm_start;
         busy_s += took_s;
@@ -743,8 +772,11 @@ static slm2_status train(struct run *r, struct slm2_err *err)
         if (r->t->n_update == 1) r->res->loss_first = stats.loss;
         r->res->loss = stats.loss;
         SLM2_TRY(slm2_comm_agree(r->comm, record_step(r, &stats, took_s, talked_s, err), err));
+        count_time(&time->ledger_s, &at);
         if (o->valid_every && r->t->n_update % o->valid_every == 0) SLM2_TRY(validate(r, err));
+        count_time(&time->valid_s, &at);
         if (o->ckpt_every && r->t->n_update % o->ckpt_every == 0) SLM2_TRY(save(r, err));
+        count_time(&time->ckpt_s, &at);
     }
     if (n_step) r->res->tok_per_s = (double)n_step * r->rows_per_step * r->n_ctx / busy_s;
     if (busy_s > 0) r->res->comm_share = comm_s / busy_s;
@@ -772,6 +804,11 @@ static slm2_status finish(struct run *r, struct slm2_err *err)
     slm2_ledger_figure(r->ledger, "valid_loss", r->valid_loss);
     if (res->tok_per_s > 0) slm2_ledger_figure(r->ledger, "tokens_per_s", res->tok_per_s);
     if (r->comm->n_rank > 1) slm2_ledger_figure(r->ledger, "comm_share", res->comm_share);
+    slm2_ledger_figure(r->ledger, "time_step_s", res->time.step_s);
+    slm2_ledger_figure(r->ledger, "time_data_s", res->time.data_s);
+    slm2_ledger_figure(r->ledger, "time_ledger_s", res->time.ledger_s);
+    slm2_ledger_figure(r->ledger, "time_valid_s", res->time.valid_s);
+    slm2_ledger_figure(r->ledger, "time_ckpt_s", res->time.ckpt_s);
     slm2_ledger_figure(r->ledger, "wall_s", cost.wall_s);
     slm2_ledger_figure(r->ledger, "cpu_s", cost.cpu_s);
     if (cost.rapl) slm2_ledger_figure(r->ledger, "rapl_j", cost.rapl_j);

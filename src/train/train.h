@@ -3,6 +3,9 @@
 #define SLM2_TRAIN_TRAIN_H
 #include "train/ckpt.h"
 
+/* Where this call's time went, seconds of rank 0.  data: reading rows before a step; ledger: recording it. */
+struct slm2_train_time { double step_s, data_s, ledger_s, valid_s, ckpt_s; };
+
 struct slm2_train_result {
     int64_t step, n_tok;             /* updates made, tokens consumed, all sessions */
     double loss_first, loss;         /* of the first and the last step */
@@ -10,6 +13,7 @@ struct slm2_train_result {
     double wall_s, cpu_s;            /* of all sessions */
     double tok_per_s;                /* of this call; 0 when nothing was left to do */
     double comm_share;               /* of this call's steps, part of the time spent waiting for and talking to other ranks */
+    struct slm2_train_time time;     /* of this call's steps, until the last one; the last checkpoint is not in it */
     size_t bytes;                    /* memory of the trainer, of this rank */
     char model_dir[SLM2_PATH_MAX];   /* the finished model, a Hugging Face folder: RUN/final; "" when stopped */
     char ckpt_dir[SLM2_PATH_MAX];    /* the last checkpoint */
