@@ -1,7 +1,7 @@
 // compare.mjs - what bench/compare runs: rounds in which slm2 and its peers take turns, medians, ratios, one table.
 // environment, set by bench/compare: SLM2, PEERS (folder with node_modules, or empty), BENCH (this folder), PYTHON (empty: no torch).
 import { execFileSync } from "node:child_process";
-import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
@@ -158,6 +158,44 @@ function compareTokenizers(args) {
     ], rows);
 }
 
+// ---- building a corpus -----------------------------------------------------------------------------------------------
+/** `data build` of one JSONL file on one thread, all stages on; the filter is the language alone, which is what the peer has. */
+function buildData(file) {
+    const folder = mkdtempSync(path.join(os.tmpdir(), "slm2-bench-")), config = path.join(folder, "data.yml");
+    const langs = "[de, en, es, fr, it, nl, pt, code, unknown]";
+    writeFileSync(config, `out: ${folder}/out\nnear_dup: {threshold: 0.75}\nfilter: language\nfilters:\n  - {name: language, langs: ${langs}}\nsources:\n  - {name: all, path: ${path.resolve(file)}, lang: en}\n`);
+    try {
+        return JSON.parse(execFileSync(SLM2, ["data", "build", config, "-t", "1", "--json"], { encoding: "utf8", stdio }));
+    } finally {
+        rmSync(folder, { recursive: true });
+    }
+}
+
+function compareData(args) {
+    parse(args);
+    o.rounds ??= 3;
+    // packages, and of how many bytes the slow ones read the text
+    const peers = { parse: ["node JSON.parse"], hash: ["node normalize, SHA-256"], filter: ["franc", 4e6], minhash: ["minhash", 4e5], tokenize: ["tiktoken"] };
+    const rows = [];
+    for (const file of o.files) {
+        const engines = { slm2: () => buildData(file) };
+        for (const [stage, [name, bytes]] of Object.entries(peers)) {
+            if (!name.startsWith("node") && !installed(name)) say(`compare: ${name} is not installed`);
+            else engines[stage] = () => (PEERS ? peer("data.mjs", stage, file, ...(bytes ? [bytes] : [])) : JSON.parse(execFileSync(process.execPath, [path.join(BENCH, "data.mjs"), stage, file], { encoding: "utf8", stdio })));
+        }
+        const results = alternate(o.rounds, engines, path.basename(file));
+        for (const stage of Object.keys(results.slm2[0].stages)) {
+            const ours = stat(results.slm2.map((run) => run.stages[stage].mb_per_s)), theirs = results[stage] ? stat(results[stage].map((run) => run.mb_per_s)) : null;
+            rows.push({ file: path.basename(file), stage, slm2_mb_per_s: ours, peer: theirs ? peers[stage][0] : null, peer_mb_per_s: theirs, ratio: ratio(ours, theirs) });
+        }
+        rows.push({ file: path.basename(file), stage: "all", slm2_mb_per_s: stat(results.slm2.map((run) => run.mb_per_s)), peer: null, peer_mb_per_s: null, ratio: null });
+    }
+    print({ ...machine(), threads: 1, rows }, [
+        ["file", (r) => r.file], ["stage", (r) => r.stage], ["slm2 MB/s, one thread", (r) => spread(r.slm2_mb_per_s)], ["peer", (r) => r.peer ?? "-"], ["its MB/s", (r) => spread(r.peer_mb_per_s)],
+        ["slm2 is", (r) => times(r.ratio) + (r.ratio ? " x" : "")],
+    ], rows);
+}
+
 // ---- training --------------------------------------------------------------------------------------------------------
 /** The numbers of `model:` and `train:` in a settings file, and what --with overrides: {"model.n_layer": "24", ...}.  Two levels of plain
  *  "key: value" lines, which is all that these files have; slm2 itself reads the file with a real parser. */
@@ -206,5 +244,6 @@ function compareTraining(args) {
 
 const [command, ...rest] = process.argv.slice(2);
 if (command === "tokenizer") compareTokenizers(rest);
+else if (command === "data") compareData(rest);
 else if (command === "train") compareTraining(rest);
 else await compareModels(process.argv.slice(2));
