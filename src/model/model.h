@@ -18,6 +18,7 @@ struct slm2_model {
     int n_own;
     float *shard;
     char *path;
+    struct slm2_lora *lora; /* an adapter beside the mapped weights (lora.h), or NULL */
 };
 
 /* slm2_model_open and slm2_model_free are in <slm2.h>: mapped, read-only, inference.  Shapes are checked against the config. */
@@ -32,8 +33,10 @@ slm2_status slm2_model_trainable(struct slm2_model **m, const char *path, const 
  * NULL: everything. */
 slm2_status slm2_model_trainable_shard(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, enum slm2_precision precision,
                                        const struct slm2_span *own, int n_own, struct slm2_err *err);
-float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems]; of a model with own: the shard */
-float *slm2_model_grad(const struct slm2_model *m);   /* flat [params.flat_elems] */
+/* What training changes: the adapter's matrices when there is one, else all parameters. */
+const struct slm2_params *slm2_model_trained(const struct slm2_model *m);
+float *slm2_model_master(const struct slm2_model *m); /* flat [flat_elems] of slm2_model_trained; of a model with own: the shard */
+float *slm2_model_grad(const struct slm2_model *m);   /* the same */
 void slm2_model_set(struct slm2_model *m, const float *flat); /* weights, master weights or the shard of them from fp32 values; flat may be the gradients */
 void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c); /* after an update: bf16 weights from the master weights */
 /* Writes dir as a Hugging Face model: config.json, generation_config.json, model.safetensors (dtype F32 or BF16).  flat: the master weights, NULL: the model's own, which
