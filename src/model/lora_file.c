@@ -11,7 +11,7 @@ enum { CONFIG_MAX_BYTES = 1 << 20, PRINT_BYTES = 4096 };
 /* ---- adapter_config.json --------------------------------------------------------------------------------------------------- */
 /* Settings that change what an adapter computes, and that this program does not know: they must be absent or empty. */
 static const char *const unsupported[] = {"use_dora",           "lora_bias",      "fan_in_fan_out",    "rank_pattern",     "alpha_pattern",           "modules_to_save",
-                                          "layers_to_transform", "exclude_modules", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora",
+                                          "layers_to_transform", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora",
                                           "alora_invocation_tokens"};
 /* Beginnings of ways to start A and B that change the base model's weights too. */
 static const char *const changes_base[] = {"pissa", "olora", "corda", "loftq"};
