@@ -1,4 +1,5 @@
 /* lora_file.c - an adapter in PEFT's form, written and read; the fingerprint of the model that it belongs to. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,13 +46,13 @@ slm2_status slm2_lora_config_from_json(struct slm2_lora_opts *o, const json_t *j
 
 static json_t *config_json(const struct slm2_lora *o, const char *base)
 {
-    json_t *targets = json_array();
+    json_t *targets = json_array(), *alpha = o->o.alpha == floor(o->o.alpha) ? json_integer((json_int_t)o->o.alpha) : json_real(o->o.alpha); /* PEFT declares an integer */
     for (int i = 0; slm2_lora_target_names[i]; i++) {
         uint32_t bit;
         if (slm2_lora_target(slm2_lora_target_names[i], &bit, NULL) == SLM2_OK && o->o.targets & bit) json_array_append_new(targets, json_string(slm2_lora_target_names[i]));
     }
-    return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o}", "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base, "r", o->o.rank,
-                     "lora_alpha", o->o.alpha, "lora_dropout", 0.0, "use_rslora", (int)o->o.rslora, "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
+    return json_pack("{s:s, s:s, s:s, s:i, s:o, s:f, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o}", "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base, "r", o->o.rank,
+                     "lora_alpha", alpha, "lora_dropout", 0.0, "use_rslora", (int)o->o.rslora, "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
                      "modules_to_save", "layers_to_transform", "target_modules", targets);
 }
 
