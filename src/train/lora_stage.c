@@ -32,8 +32,8 @@ slm2_status slm2_tune_lora_opened(struct slm2_tune *tune, struct slm2_err *err)
     slm2_ledger_figure(tune->ledger, "trainable_parameters", (double)trained);
     slm2_ledger_figure(tune->ledger, "total_parameters", (double)total);
     if (!m->lora) return SLM2_OK;
-    slm2_log(SLM2_INFO, "adapter of rank %d, counted %g times: %.1f of %.1f million parameters are trained (%.2f %%)", m->lora->o.rank, (double)m->lora->scale, (double)trained / 1e6,
-             (double)total / 1e6, 100.0 * (double)trained / (double)total);
+    slm2_log(SLM2_INFO, "adapter of rank %d, counted %g times: %zu of %zu parameters are trained (%.2f %%)", m->lora->o.rank, (double)m->lora->scale, trained, total,
+             100.0 * (double)trained / (double)total);
     return slm2_model_fingerprint(m, tune->base, err);
 }
 
