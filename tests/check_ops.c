@@ -403,6 +403,8 @@ static void elements_case(struct bench *b, int variant)
     emit(b, &dz, 30 * 24 * EPS);
     ops->add(b->c, &z, &z, &d);
     emit(b, &z, 0);
+    ops->scale(b->c, &z, 0.7f);
+    emit(b, &z, 0); /* one product, rounded once */
     struct slm2_mat copy = mat(b, other, s[0], s[1], REAL), cache = mat(b, other, 20, s[1], REAL);
     ops->copy(b->c, &copy, &x);
     emit(b, &copy, 0);
@@ -421,7 +423,7 @@ static void elements_case(struct bench *b, int variant)
 static void elements(void **state)
 {
     (void)state;
-    against_ref(elements_case, "swiglu, add, copy, scatter, zero", 12);
+    against_ref(elements_case, "swiglu, add, scale, copy, scatter, zero", 12);
 }
 
 static void embed_case(struct bench *b, int variant)

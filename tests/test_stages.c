@@ -82,8 +82,10 @@ static void same_model(const char *a, const char *b)
     char ha[65], hb[65], file[300];
     struct slm2_err err;
     snprintf(file, sizeof file, "%s/final/model.safetensors", path(a));
+    const char *name = slm2_path_exists(file) ? "model.safetensors" : "adapter_model.safetensors";
+    snprintf(file, sizeof file, "%s/final/%s", path(a), name);
     ok(slm2_sha256_file(file, ha, &err), &err);
-    snprintf(file, sizeof file, "%s/final/model.safetensors", path(b));
+    snprintf(file, sizeof file, "%s/final/%s", path(b), name);
     ok(slm2_sha256_file(file, hb, &err), &err);
     assert_string_equal(ha, hb);
 }
@@ -156,6 +158,37 @@ static void test_selfknow(void **state)
     resumes(slm2_selfknow, sets, 7, "valid_loss_negative", 0, true);
 }
 
+/* With an adapter: the same, and the base model's file is not among what a checkpoint holds. */
+static void test_lora(void **state)
+{
+    const char *const sft[] = {"data=assets/align/sft.jsonl", "valid=assets/align/sft.valid.jsonl", "n_ctx=128", "lora.rank=4", "lr_peak=2e-2", "epochs=1"};
+    const char *const dpo[] = {"data=assets/align/dpo.jsonl", "valid=assets/align/dpo.valid.jsonl", "max_length=64", "max_prompt_length=32", "beta=0.1", "lora.rank=4", "lr_peak=1e-3", "precision=bf16"};
+    (void)state;
+    resumes(slm2_sft, sft, 6, "valid_loss", -1, false);
+    resumes(slm2_dpo, dpo, 8, "valid_margin", 1, true);
+
+    const char *const other_rank[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.rank=5"}, *const both[] = {"data=assets/align/sft.jsonl", "lora.rank=5", "lora.adapter=x"},
+               *const unknown[] = {"data=assets/align/sft.jsonl", "lora.rank=5", "lora.targets=[lm_head]"};
+    char go_on[300];
+    const char *const from_adapter[] = {"data=assets/align/sft.jsonl", "valid=assets/align/sft.valid.jsonl", "n_ctx=128", "epochs=1", "lr_peak=0", go_on};
+    struct slm2_err err;
+    struct slm2_stage_result r, again;
+    stop = 1;
+    assert_int_equal(run(slm2_sft, "lora", sft, 6, &r, &err), SLM2_ESTOP);
+    assert_true(slm2_path_exists(path("lora/step-00000000/adapter_model.safetensors")) && slm2_path_exists(path("lora/step-00000000/optimizer/exp_avg.safetensors")));
+    assert_false(slm2_path_exists(path("lora/step-00000000/model.safetensors")));
+    stop = 0;
+    assert_int_equal(run(slm2_sft, "lora", other_rank, 3, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "lora"));
+    assert_int_equal(run(slm2_sft, "lora2", both, 3, &r, &err), SLM2_EUSAGE);
+    assert_int_equal(run(slm2_sft, "lora3", unknown, 3, &r, &err), SLM2_EUSAGE);
+    /* gone on from: a run that learns nothing begins and ends with the figures that the first one ended with */
+    ok(run(slm2_sft, "lora", sft, 6, &r, &err), &err);
+    snprintf(go_on, sizeof go_on, "lora.adapter=%s/final", path("lora"));
+    ok(run(slm2_sft, "lora4", from_adapter, 6, &again, &err), &err);
+    assert_true(slm2_stage_figure(&again, "start.valid_loss") == slm2_stage_figure(&r, "valid_loss"));
+}
+
 /* Other settings than those of the checkpoint are refused, not quietly mixed. */
 static void test_changed_settings(void **state)
 {
@@ -182,7 +215,7 @@ static void test_limits(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_sft), cmocka_unit_test(test_dpo), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
+    cmocka_unit_test(test_sft), cmocka_unit_test(test_dpo), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
 int main(void)

@@ -3,7 +3,7 @@
 #define SLM2_BASE_RNG_H
 #include <stdint.h>
 
-enum slm2_rng_purpose { SLM2_RNG_INIT = 1, SLM2_RNG_SHUFFLE, SLM2_RNG_MIX, SLM2_RNG_SAMPLE, SLM2_RNG_SPLIT, SLM2_RNG_TEST, SLM2_RNG_FEWSHOT, SLM2_RNG_MINHASH, SLM2_RNG_ROWS };
+enum slm2_rng_purpose { SLM2_RNG_INIT = 1, SLM2_RNG_SHUFFLE, SLM2_RNG_MIX, SLM2_RNG_SAMPLE, SLM2_RNG_SPLIT, SLM2_RNG_TEST, SLM2_RNG_FEWSHOT, SLM2_RNG_MINHASH, SLM2_RNG_ROWS, SLM2_RNG_LORA };
 
 uint64_t slm2_rng_u64(uint64_t seed, uint64_t purpose, uint64_t a, uint64_t b); /* Philox 4x32-10 */
 double slm2_rng_uniform(uint64_t seed, uint64_t purpose, uint64_t a, uint64_t b); /* [0, 1), 53 bits */

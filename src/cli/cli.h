@@ -36,6 +36,7 @@
     X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
     X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
+    X(merge, "files", "a model and its LoRA adapter to one model")                                     \
     X(quantize, "files", "Q8_0, Q4_0 and Q4_1 weights, with the loss in perplexity")                          \
     X(generate, "use", "text that continues a prompt")                                                  \
     X(chat, "use", "an interactive chat in the terminal")                                               \

@@ -15,7 +15,7 @@
 #include "tok/chat.h"
 
 struct opts {
-    char *model, *tokenizer, *system, *kv;
+    char *model, *adapter, *tokenizer, *system, *kv;
     struct slm2_conf_list stop;
     int tmpl, n_tokens, n_ctx, threads;
     bool exact;
@@ -25,6 +25,7 @@ struct opts {
 static const char *const template_names[] = {"auto", "zephyr", "chatml", NULL};
 static const struct slm2_opt table[] = {
     {.name = "model", OPT(model, STR), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct opts),
     {.name = "system", OPT(system, STR), .help = "what the model is told before the conversation"},
     {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = template_names},
     {.name = "n_tokens", OPT(n_tokens, INT), .lo = 1, .hi = 1 << 24, .def = "512", .help = "tokens of an answer at most", .alias = 'n'},
@@ -277,7 +278,7 @@ static int run(const struct opts *o)
     struct slm2_err err;
     struct chat c = {.o = o, .messages = json_array(), .stop = slm2_cli_catch_stop()};
     int rc = 0;
-    slm2_status st = slm2_use_open(&c.u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err);
+    slm2_status st = slm2_use_open(&c.u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err);
     if (!st) st = slm2_use_need_tok(&c.u, o->model, &err);
     if (!st) st = slm2_use_sampler(&c.u, &o->sampling, &c.sampler, &err);
     if (st) goto done;

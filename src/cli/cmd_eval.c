@@ -10,7 +10,7 @@
 #include "eval/eval.h"
 
 struct opts {
-    char *model, *tokenizer, *out, *samples, *ledger, *prefix;
+    char *model, *adapter, *tokenizer, *out, *samples, *ledger, *prefix;
     struct slm2_conf_list tasks; /* of char * */
     int64_t limit, seed;
     int n_shot, threads, batch_tokens;
@@ -18,6 +18,7 @@ struct opts {
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct opts),
     {.name = "tasks", .type = SLM2_OPT_STRS, .offset = offsetof(struct opts, tasks), .def = "[]", .help = "YAML files, separated by commas, or folders of them; default: configs/tasks"},
     {.name = "limit", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
     {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "0", .help = "examples before each item; 0: as the task says, -1: none"},
@@ -69,7 +70,7 @@ static int run(const struct opts *o)
     const char **names = NULL;
     int n = 0, rc = 0;
     slm2_status st = split(&o->tasks, &text, &names, &n, &err);
-    if (st == SLM2_OK) st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
+    if (st == SLM2_OK) st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;

@@ -12,7 +12,7 @@
 #include "infer/generate.h"
 
 struct opts {
-    char *model, *tokenizer, *prompt, *prompt_file, *ids, *kv;
+    char *model, *adapter, *tokenizer, *prompt, *prompt_file, *ids, *kv;
     struct slm2_conf_list stop;
     int n_tokens, n_ctx, threads;
     struct slm2_use_sampling sampling;
@@ -21,6 +21,7 @@ struct opts {
 #define OPT(field, kind) .name = #field, .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
 static const struct slm2_opt table[] = {
     {OPT(model, STR), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct opts),
     {OPT(prompt, STR), .help = "text to continue", .alias = 'p'},
     {OPT(prompt_file, STR), .help = "file with the text to continue; - is standard input", .alias = 'f'},
     {OPT(ids, STR), .help = "token ids to continue, \"1 2 3\""},
@@ -103,7 +104,7 @@ static int run(const struct opts *o)
     slm2_status st;
     int rc = 0;
     if (!!*o->prompt + !!*o->prompt_file + !!*o->ids > 1) return slm2_cli_usage("generate: give one of --prompt, --prompt-file and --ids");
-    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .n_ctx = o->n_ctx, .threads = o->threads}, &err)) != SLM2_OK) goto done;
     if ((st = encode_prompt(o, &u, &prompt, &ids, &err)) != SLM2_OK) goto done;
 
     if ((st = slm2_use_sampler(&u, &o->sampling, &sampler, &err)) != SLM2_OK) goto done;

@@ -9,12 +9,13 @@
 #include "cli/use.h"
 
 struct opts {
-    char *model, *ids, *text, *tokenizer, *kv;
+    char *model, *adapter, *ids, *text, *tokenizer, *kv;
     bool json, all, exact;
     int threads, top;
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct opts),
     {.name = "ids", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, ids), .help = "token ids, \"1 2 3\""},
     {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text instead of ids; special tokens in it count"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "file of the tokenizer; default: the model's, else the bundled one"},
@@ -86,7 +87,7 @@ static int run(const struct opts *o)
     float *logits = NULL;
     slm2_status st;
     if (!*o->ids == !*o->text) return slm2_cli_usage("logits: give either --ids or --text");
-    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .threads = o->threads, .no_tokenizer = o->json && !*o->text}, &err)) != SLM2_OK) goto done;
+    if ((st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .kv = o->kv, .exact = o->exact, .threads = o->threads, .no_tokenizer = o->json && !*o->text}, &err)) != SLM2_OK) goto done;
     if (*o->ids) st = slm2_use_parse_ids(o->ids, &ids, &err);
     else if ((st = slm2_use_need_tok(&u, o->model, &err)) == SLM2_OK)
         st = slm2_tok_encode(u.tok, o->text, strlen(o->text), slm2_tok_flags_default(u.tok) | SLM2_TOK_SPECIAL, &ids, &err);

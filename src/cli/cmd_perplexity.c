@@ -10,13 +10,14 @@
 enum { MAX_FILES = 256 };
 
 struct opts {
-    char *model, *tokenizer, *lang, *against, *logits;
+    char *model, *adapter, *tokenizer, *lang, *against, *logits;
     int64_t max_docs, max_tokens;
     int n_ctx, stride, threads;
     bool jsonl, json, exact;
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct opts),
     {.name = "n_ctx", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_ctx), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens of a window; 0: the model's context, at most 2048"},
     {.name = "stride", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, stride), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens from window to window; 0: disjoint windows"},
     {.name = "jsonl", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, jsonl), .help = "every file is JSONL, whatever its name"},
@@ -63,7 +64,7 @@ static int run(const struct opts *o, const char *const *files, int n)
     int rc = 0;
     if (n == 0) return slm2_cli_usage("perplexity: want at least one file: slm2 perplexity --model M FILE...");
     if (*o->logits && !*o->against) return slm2_cli_usage("perplexity: --logits wants --against: the model that they are compared with");
-    slm2_status st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
+    slm2_status st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
     if (st != SLM2_OK) return slm2_cli_fail(&err);
     struct slm2_ppl_opts po = {.isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs, .max_tokens = o->max_tokens, .jsonl = o->jsonl,
                                .lang = *o->lang ? o->lang : NULL};

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "cli/cli.h"
+#include "model/lora.h"
 
 static bool ends_with(const char *s, const char *tail)
 {
@@ -61,6 +62,7 @@ slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, str
     struct slm2_engine_setup setup = {.isa = slm2_cli_isa(), .exact = o->exact, .kv_dtype = (enum slm2_dtype)kv};
     double start = slm2_now_s();
     slm2_status st = slm2_model_open(&u->model, o->model, err);
+    if (!st && o->adapter && *o->adapter) st = slm2_lora_open(u->model, o->adapter, false, err);
     if (!st && kv_auto) setup.kv_dtype = slm2_engine_kv_auto(u->model, o->exact);
     if (!st) st = slm2_engine_new_setup(&u->engine, u->model, &eo, &setup, err);
     u->load_s = slm2_now_s() - start;

@@ -13,6 +13,7 @@ struct slm2_use {
     double load_s;        /* model and engine */
 };
 struct slm2_use_opts {
+    const char *adapter;           /* PEFT folder beside the model's weights; NULL or "": none */
     const char *model, *tokenizer; /* tokenizer "": the model's own, else the bundled one */
     const char *kv;                /* "auto", "f32", "f16", "bf16" or "q8_0" */
     bool exact;                    /* all products in fp32 */
@@ -23,6 +24,8 @@ slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, str
 void slm2_use_free(struct slm2_use *u);
 slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err); /* SLM2_EUSAGE without tokenizer */
 
+/* A field `adapter` of the settings, and its row. */
+#define SLM2_USE_ADAPTER(T) {.name = "adapter", .type = SLM2_OPT_STR, .offset = offsetof(T, adapter), .help = "PEFT folder (LoRA) that is computed beside the model's weights"}
 /* How exactly to compute: fields `exact` and `kv` of the settings, and their rows. */
 #define SLM2_USE_EXACT(T, by_default)                                                                                                               \
     {.name = "exact", .type = SLM2_OPT_BOOL, .offset = offsetof(T, exact), .def = by_default,                                                       \

@@ -1,5 +1,6 @@
 /* acts.c - lays out the activations of a plan in one arena, in two passes: measure, then hand out. */
 #include "model/acts.h"
+#include "model/lora.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,8 +49,9 @@ static void lay_layer(struct slm2_layer_acts *s, struct slm2_arena *a, const str
     s->k_rstd = floats(a, T, cfg->n_kv_head);
 }
 
-static void lay(struct slm2_acts *s, const struct slm2_config *cfg)
+static void lay(struct slm2_acts *s, const struct slm2_model *m)
 {
+    const struct slm2_config *cfg = &m->cfg;
     struct slm2_arena *a = &s->mem;
     enum slm2_dtype t = s->dtype;
     int T = s->max_tok, d = cfg->hidden_size, L = cfg->n_layer, q_dim = slm2_config_q_dim(cfg), kv_dim = slm2_config_kv_dim(cfg), inter = cfg->intermediate_size;
@@ -70,7 +72,12 @@ static void lay(struct slm2_acts *s, const struct slm2_config *cfg)
     s->head_argmax = take(a, sizeof(int32_t) * (size_t)s->max_logit_rows);
     s->head_weight = floats(a, s->max_logit_rows, 1);
     s->head_lp = floats(a, s->max_logit_rows, 1);
+    if (m->lora) {
+        s->lora_u = mat(a, SLM2_F32, T, m->lora->o.rank);
+        s->lora_z = mat(a, SLM2_F32, T, slm2_max_int(slm2_max_int(d, inter), slm2_max_int(q_dim, kv_dim)));
+    }
     if (!training) return;
+    if (m->lora) s->lora_du = mat(a, SLM2_F32, T, m->lora->o.rank);
     s->mean = floats(a, T, 1);
     s->rstd = floats(a, T, 1);
     s->head_dx = mat(a, t, s->max_logit_rows, d);
@@ -99,13 +106,14 @@ slm2_status slm2_acts_new(struct slm2_acts **out, const struct slm2_model *m, st
         st = slm2_fail(err, SLM2_ENOMEM, "no memory for activations");
         goto done;
     }
-    lay(a, cfg);
+    lay(a, m);
     size_t bytes = a->mem.used;
     a->mem.used = 0;
     st = slm2_arena_init(&a->mem, bytes, "activations", err);
     if (st != SLM2_OK) goto done;
-    lay(a, cfg);
+    lay(a, m);
     int widest = slm2_max_int(slm2_max_int(cfg->hidden_size, cfg->intermediate_size), slm2_config_q_dim(cfg));
+    if (m->lora) widest = slm2_max_int(widest, m->lora->o.rank);
     st = slm2_ctx_reserve(c, slm2_ops_scratch_floats(widest, slm2_max_int(cfg->n_ctx, max_tok), cfg->head_dim), err);
 done:
     if (st == SLM2_OK) *out = a;

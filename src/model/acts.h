@@ -36,6 +36,7 @@ struct slm2_acts {
     struct slm2_mat head_x, head_dx; /* [max_logit_rows, d] rows gathered for the head */
     struct slm2_mat logits;          /* [max_logit_rows, vocab_size], F32; training plans and logprob */
     struct slm2_mat dx, dln, datt, dq, dk, dv, dgate, dup; /* gradients of one layer; training plans */
+    struct slm2_mat lora_u, lora_du, lora_z; /* with an adapter, F32: [T, rank] twice, the gradient only for training; [T, widest output] */
     int32_t *rows, *head_target, *head_argmax; /* [max_tok], [max_logit_rows] x 2 */
     float *head_weight, *head_lp;
     int32_t *kv_index, *kv_start;    /* [max_tok] */

@@ -8,7 +8,7 @@
 #include "base/rng.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
-#include "model/model.h"
+#include "model/lora.h"
 
 enum { CONFIG_MAX_BYTES = 1 << 20, FILL_ELEMS = 1 << 18 };
 static const size_t shard_max_bytes = (size_t)5 << 30; /* as Hugging Face's tools cut them */
@@ -53,6 +53,7 @@ static slm2_status model_new(struct slm2_model **out, const char *path, struct s
 void slm2_model_free(struct slm2_model *m)
 {
     if (!m) return;
+    slm2_lora_free(m->lora);
     slm2_params_list_free(&m->params);
     slm2_arena_free(&m->vectors);
     slm2_arena_free(&m->weights);
@@ -199,8 +200,9 @@ static void random_fill(float *to, const struct slm2_config *cfg, const struct s
 }
 
 /* the first parameter starts at 0 of the flat buffers */
-float *slm2_model_master(const struct slm2_model *m) { return m->own ? m->shard : m->params.v[0].master; }
-float *slm2_model_grad(const struct slm2_model *m) { return m->params.v[0].grad; }
+const struct slm2_params *slm2_model_trained(const struct slm2_model *m) { return m->lora ? &m->lora->params : &m->params; }
+float *slm2_model_master(const struct slm2_model *m) { return m->own ? m->shard : slm2_model_trained(m)->v[0].master; }
+float *slm2_model_grad(const struct slm2_model *m) { return slm2_model_trained(m)->v[0].grad; }
 
 /* One parameter of a model with a shard, from fp32 values: as computed with, and what the shard has of it. */
 static void set_param(struct slm2_model *m, struct slm2_param *p, const float *x)
@@ -346,9 +348,10 @@ void slm2_model_layer_weights(const struct slm2_model *m, struct slm2_ctx *c, in
 
 void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c)
 {
+    const struct slm2_params *ps = slm2_model_trained(m);
     slm2_model_forget_layer(m);
-    for (int i = 0; i < m->params.n; i++) {
-        struct slm2_param *p = &m->params.v[i];
+    for (int i = 0; i < ps->n; i++) {
+        struct slm2_param *p = &ps->v[i];
         if (p->w.dtype != SLM2_BF16 || slm2_model_is_by_layer(m, p)) continue;
         struct slm2_mat master = slm2_mat_of(p->master, SLM2_F32, p->n_row, p->n_col);
         if (c) c->ops->copy(c, &p->w, &master);

@@ -9,10 +9,12 @@
 
 static const struct slm2_mat *weight(const struct slm2_model *m, enum slm2_param_kind kind) { return &slm2_params_get(&m->params, kind, -1)->w; }
 
-static struct slm2_mat grad(const struct slm2_model *m, enum slm2_param_kind kind)
+/* NULL when the parameter is frozen */
+static struct slm2_mat *grad(const struct slm2_model *m, enum slm2_param_kind kind, struct slm2_mat *g)
 {
     const struct slm2_param *p = slm2_params_get(&m->params, kind, -1);
-    return slm2_mat_of(p->grad, SLM2_F32, p->n_row, p->n_col);
+    *g = slm2_mat_of(p->grad, SLM2_F32, p->n_row, p->n_col);
+    return p->grad ? g : NULL;
 }
 
 static struct slm2_seqs seqs_of(const struct slm2_batch *b, const int32_t *kv_start)
@@ -103,7 +105,7 @@ static struct slm2_mat gradient_in_place(const struct slm2_mat *logits, enum slm
 static void head_backward(struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp)
 {
     struct slm2_ctx *c = a->c;
-    struct slm2_mat dw = grad(m, SLM2_P_HEAD);
+    struct slm2_mat head, *dw = grad(m, SLM2_P_HEAD, &head);
     int n = rows_with_target(a, b);
     c->ops->zero(c, a->dln.data, slm2_mat_row_bytes(&a->dln) * (size_t)b->n_tok);
     for (int r = 0; lp && r < b->n_tok; r++) lp[r] = 0;
@@ -114,7 +116,7 @@ static void head_backward(struct slm2_model *m, struct slm2_acts *a, const struc
         struct slm2_mat dlogits = gradient_in_place(&a->logits, a->dtype);
         a->head_dx.n_row = k;
         c->ops->logprob(c, a->head_lp, NULL, &dlogits, &a->logits, a->head_target, a->head_weight);
-        c->ops->linear_bwd(c, &a->head_dx, false, &dw, NULL, &dlogits, &a->head_x, weight(m, SLM2_P_HEAD));
+        c->ops->linear_bwd(c, &a->head_dx, false, dw, NULL, &dlogits, &a->head_x, weight(m, SLM2_P_HEAD));
         c->ops->scatter(c, &a->dln, &a->head_dx, rows);
         for (int j = 0; lp && j < k; j++) lp[rows[j]] = a->head_lp[j];
     }
@@ -132,10 +134,10 @@ void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct
     int L = m->cfg.n_layer;
     assert(a->plan != SLM2_INFER && b->n_tok == a->n_tok);
     struct slm2_seqs seqs = seqs_of(b, a->kv_start);
-    struct slm2_mat dgamma = grad(m, SLM2_P_NORM_W), dbeta = grad(m, SLM2_P_NORM_B), dembed = grad(m, SLM2_P_EMBED);
+    struct slm2_mat g[3], *dgamma = grad(m, SLM2_P_NORM_W, &g[0]), *dbeta = grad(m, SLM2_P_NORM_B, &g[1]), *dembed = grad(m, SLM2_P_EMBED, &g[2]);
 
     head_backward(m, a, b, lp);
-    c->ops->layer_norm_bwd(c, &a->dx, false, &dgamma, &dbeta, &a->dln, &a->x[L], a->mean, a->rstd, weight(m, SLM2_P_NORM_W));
+    c->ops->layer_norm_bwd(c, &a->dx, false, dgamma, dbeta, &a->dln, &a->x[L], a->mean, a->rstd, weight(m, SLM2_P_NORM_W));
     tell_final(m, on_final, SLM2_P_NORM_W, -1);
     for (int l = L - 1; l >= 0; l--) {
         slm2_model_layer_weights(m, c, l);
@@ -143,7 +145,7 @@ void slm2_model_backward(struct slm2_model *m, struct slm2_acts *a, const struct
         slm2_layer_backward(m, a, l, &seqs);
         tell_final(m, on_final, SLM2_P_NORM1_W, l);
     }
-    c->ops->embed_bwd(c, &dembed, &a->dx, b->ids);
+    if (dembed) c->ops->embed_bwd(c, dembed, &a->dx, b->ids);
     tell_final(m, on_final, SLM2_P_EMBED, -1);
 }
 

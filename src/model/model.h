@@ -19,6 +19,7 @@ struct slm2_model {
     int n_own;
     float *shard;
     char *path;
+    struct slm2_lora *lora; /* an adapter beside the mapped weights (lora.h), or NULL */
 };
 
 /* slm2_model_open and slm2_model_free are in <slm2.h>: mapped, read-only, inference.  Shapes are checked against the config. */
@@ -39,8 +40,10 @@ slm2_status slm2_model_by_layer(struct slm2_model **m, const char *path, const s
 bool slm2_model_is_by_layer(const struct slm2_model *m, const struct slm2_param *p); /* whether p->w is such a weight */
 void slm2_model_layer_weights(const struct slm2_model *m, struct slm2_ctx *c, int layer); /* before the layer runs: makes what is not held */
 void slm2_model_forget_layer(const struct slm2_model *m); /* master weights have changed */
-float *slm2_model_master(const struct slm2_model *m); /* flat [params.flat_elems]; of a model with own: the shard */
-float *slm2_model_grad(const struct slm2_model *m);   /* flat [params.flat_elems] */
+/* What training changes: the adapter's matrices when there is one, else all parameters. */
+const struct slm2_params *slm2_model_trained(const struct slm2_model *m);
+float *slm2_model_master(const struct slm2_model *m); /* flat [flat_elems] of slm2_model_trained; of a model with own: the shard */
+float *slm2_model_grad(const struct slm2_model *m);   /* the same */
 void slm2_model_set(struct slm2_model *m, const float *flat); /* weights, master weights or the shard of them from fp32 values; flat may be the gradients */
 void slm2_model_refresh(struct slm2_model *m, struct slm2_ctx *c); /* after an update: bf16 weights from the master weights */
 /* Writes dir as a Hugging Face model: config.json, generation_config.json, model.safetensors (dtype F32 or BF16).  flat: the master weights, NULL: the model's own, which

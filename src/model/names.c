@@ -1,5 +1,6 @@
-/* names.c - how Hugging Face and GGUF spell each parameter. */
+/* names.c - how Hugging Face, PEFT and GGUF spell each parameter. */
 #include <stdio.h>
+#include <string.h>
 
 #include "model/params.h"
 
@@ -36,7 +37,14 @@ int slm2_param_hf_parts(const struct slm2_param *p)
 
 void slm2_param_hf_name(const struct slm2_param *p, int part, char out[128])
 {
-    snprintf(out, 128, spelling[p->kind].hf, p->layer, part);
+    static const char *const ends[] = {"weight", "lora_A.weight", "lora_B.weight"}; /* as enum slm2_param_part */
+    if (p->part == SLM2_PART_WHOLE) {
+        snprintf(out, 128, spelling[p->kind].hf, p->layer, part);
+        return;
+    }
+    char name[96];
+    snprintf(name, sizeof name, spelling[p->kind].hf, p->layer);
+    snprintf(out, 128, "base_model.model.%.*s%s", (int)(strlen(name) - strlen(ends[0])), name, ends[p->part]);
 }
 
 void slm2_param_gguf_name(const struct slm2_param *p, char out[128])

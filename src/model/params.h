@@ -9,9 +9,11 @@ enum slm2_param_kind { /* order of the table */
     SLM2_P_EMBED, SLM2_P_NORM1_W, SLM2_P_NORM1_B, SLM2_P_Q_W, SLM2_P_Q_B, SLM2_P_K_W, SLM2_P_K_B, SLM2_P_V_W, SLM2_P_V_B, SLM2_P_Q_NORM, SLM2_P_K_NORM,
     SLM2_P_O_W, SLM2_P_NORM2_W, SLM2_P_NORM2_B, SLM2_P_GATE_W, SLM2_P_UP_W, SLM2_P_DOWN_W, SLM2_P_NORM_W, SLM2_P_NORM_B, SLM2_P_HEAD, SLM2_N_PARAM_KIND
 };
+enum slm2_param_part { SLM2_PART_WHOLE, SLM2_PART_LORA_A, SLM2_PART_LORA_B }; /* of an adapter to the matrix `kind`: lora.h */
 struct slm2_param {
     enum slm2_param_kind kind;
     int layer;            /* -1 outside the layers */
+    enum slm2_param_part part;
     int n_row, n_col;     /* vectors: n_row 1.  q/k norm: [n_head, head_dim] */
     bool is_matrix;       /* weight decay, quantisable; vectors are always held as F32 */
     struct slm2_mat w;    /* the weight as computed with */

@@ -55,6 +55,7 @@ struct slm2_ops {
     void (*swiglu)(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_mat *gate, const struct slm2_mat *up);
     void (*swiglu_bwd)(struct slm2_ctx *c, struct slm2_mat *dgate, struct slm2_mat *dup, const struct slm2_mat *dy, const struct slm2_mat *gate, const struct slm2_mat *up);
     void (*add)(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_mat *a, const struct slm2_mat *b); /* y may be a or b */
+    void (*scale)(struct slm2_ctx *c, struct slm2_mat *y, float by); /* y = by y; its gradient is the same again */
     /* dst[index[r]] = src[r]: new keys and values into the cache */
     void (*scatter)(struct slm2_ctx *c, struct slm2_mat *dst, const struct slm2_mat *src, const int32_t *index);
     /* lp[r] = log softmax(logits[r, :n_valid])[target[r]], 0 where target[r] < 0.  When dlogits is not NULL, dlogits[r] =

@@ -255,6 +255,22 @@ static void cpu_add(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_ma
     }
 }
 
+static void cpu_scale(struct slm2_ctx *c, struct slm2_mat *y, float by)
+{
+    int n_part = div_up(y->n_col, COLS);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(c->n_threads) if (n_elems(y) > SMALL)
+    for (int r = 0; r < y->n_row; r++) {
+        for (int p = 0; p < n_part; p++) {
+            float tmp[COLS];
+            int i = p * COLS, n = slm2_min_int(COLS, y->n_col - i);
+            float *out = slm2_cpu_dest(y, r, i, tmp);
+            slm2_cpu_load(c, y, r, i, n, tmp);
+            c->k->scale(out, by, (size_t)n);
+            slm2_cpu_store(c, y, r, i, n, out);
+        }
+    }
+}
+
 /* ---- loss ----------------------------------------------------------------------------------------------------------- */
 /* d[i] = weight exp(x[i] - m) / sum, less weight at the target.  What d holds is read before it is written: a row of bf16 may begin where x does. */
 static void logprob_grad(const struct slm2_ctx *c, enum slm2_dtype type, void *d, const float *x, float m, double sum, int n, int target, float weight)
@@ -344,6 +360,7 @@ const struct slm2_ops slm2_ops_cpu = {
     .swiglu = cpu_swiglu,
     .swiglu_bwd = cpu_swiglu_bwd,
     .add = cpu_add,
+    .scale = cpu_scale,
     .scatter = cpu_scatter,
     .logprob = cpu_logprob,
     .copy = cpu_copy,

@@ -189,6 +189,14 @@ static void ref_add(struct slm2_ctx *c, struct slm2_mat *y, const struct slm2_ma
     }
 }
 
+static void ref_scale(struct slm2_ctx *c, struct slm2_mat *y, float by)
+{
+    (void)c;
+    for (int r = 0; r < y->n_row; r++) {
+        for (int i = 0; i < y->n_col; i++) set(y, r, i, (double)by * get(y, r, i));
+    }
+}
+
 /* A block of Q8_0 at element (row, col), from 32 elements of src: struct slm2_kernels, from_f32. */
 static void quantise(struct slm2_mat *dst, int row, const struct slm2_mat *src, int src_row, int col)
 {
@@ -450,6 +458,7 @@ const struct slm2_ops slm2_ops_ref = {
     .swiglu = ref_swiglu,
     .swiglu_bwd = ref_swiglu_bwd,
     .add = ref_add,
+    .scale = ref_scale,
     .scatter = ref_scatter,
     .logprob = ref_logprob,
     .copy = ref_copy,

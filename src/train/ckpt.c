@@ -289,7 +289,7 @@ static slm2_status save_flat(const struct slm2_trainer *t, const char *dir, cons
     int n = 0;
     char path[SLM2_PATH_MAX];
     SLM2_TRY(join(path, dir, name, err));
-    SLM2_TRY(slm2_params_hf_views(&t->model->params, 0, flat, &v, &n, err));
+    SLM2_TRY(slm2_params_hf_views(slm2_model_trained(t->model), 0, flat, &v, &n, err));
     slm2_status st = slm2_safetensors_write(path, v, n, NULL, err);
     slm2_hf_views_free(v, n);
     return st;
@@ -301,7 +301,7 @@ static slm2_status load_state(struct slm2_trainer *t, enum slm2_state which, con
     float *room = slm2_trainer_room(t, which);
     if (!room) return SLM2_OK;
     SLM2_TRY(slm2_safetensors_open(&ts, path, err));
-    slm2_status st = slm2_params_hf_read(&t->model->params, &ts, room, path, err);
+    slm2_status st = slm2_params_hf_read(slm2_model_trained(t->model), &ts, room, path, err);
     slm2_tensors_free(&ts);
     if (st == SLM2_OK) slm2_trainer_take(t, which);
     return st;
@@ -309,7 +309,8 @@ static slm2_status load_state(struct slm2_trainer *t, enum slm2_state which, con
 
 static slm2_status save_model(const struct slm2_trainer *t, const float *master, const char *dir, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err)
 {
-    SLM2_TRY(slm2_model_save_hf(t->model, master, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
+    if (t->model->lora) SLM2_TRY(slm2_lora_save(t->model->lora, t->model->path, dir, err));
+    else SLM2_TRY(slm2_model_save_hf(t->model, master, dir, t->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, err));
     return tok ? slm2_tok_write_hf(tok, dir, chat_template, t->model->cfg.n_ctx, err) : SLM2_OK;
 }
 
@@ -347,12 +348,15 @@ static slm2_status prepare(struct place *p, const char *run_dir, int64_t step, s
     return slm2_dir_make(p->opt, err);
 }
 
+/* Whether the fp32 weights lie beside the model's own file, which is rounded. */
+static bool has_master_file(const struct slm2_trainer *t) { return t->precision == SLM2_BF16_MIXED && !t->model->lora; }
+
 /* One state into its files. */
 static slm2_status save_state_of(const struct slm2_trainer *t, const struct place *p, enum slm2_state which, const float *flat, const struct slm2_tok *tok, struct slm2_err *err)
 {
     static const char *const names[] = {"master.safetensors", "exp_avg.safetensors", "exp_avg_sq.safetensors"};
     if (which == SLM2_STATE_MASTER) SLM2_TRY(save_model(t, flat, p->tmp, tok, NULL, err));
-    if (which == SLM2_STATE_MASTER && t->precision != SLM2_BF16_MIXED) return SLM2_OK; /* the model is the master */
+    if (which == SLM2_STATE_MASTER && !has_master_file(t)) return SLM2_OK; /* the model is the master */
     return save_flat(t, p->opt, names[which], flat, err);
 }
 
@@ -447,8 +451,9 @@ slm2_status slm2_ckpt_load(const char *dir, struct slm2_trainer *t, struct slm2_
     slm2_status st = check_state(t, state, dir, &step, err);
     json_decref(state);
     SLM2_TRY(st);
-    SLM2_TRY(join(path, opt, "master.safetensors", err));
-    SLM2_TRY(load_state(t, SLM2_STATE_MASTER, t->precision == SLM2_BF16_MIXED ? path : dir, err));
+    if (t->model->lora) SLM2_TRY(join(path, dir, SLM2_LORA_WEIGHTS, err));
+    else SLM2_TRY(join(path, opt, "master.safetensors", err));
+    SLM2_TRY(load_state(t, SLM2_STATE_MASTER, has_master_file(t) || t->model->lora ? path : dir, err));
     SLM2_TRY(join(path, opt, "exp_avg.safetensors", err));
     SLM2_TRY(load_state(t, SLM2_STATE_EXP_AVG, path, err));
     SLM2_TRY(join(path, opt, "exp_avg_sq.safetensors", err));

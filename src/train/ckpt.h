@@ -5,6 +5,8 @@
  *     optimizer/master.safetensors                            fp32 weights, when model.safetensors is BF16
  *     state.json                                              step, seed, and what the stage adds: rows consumed, schedule, settings
  *     MANIFEST.json                                           name, size and SHA-256 of every other file; written last
+ * Of a run with an adapter (model/lora.h) it is a PEFT folder instead, and holds nothing of the base model: adapter_config.json,
+ * adapter_model.safetensors (fp32), tokenizer files, the optimizer's state under PEFT's names.
  * It is written as step-00000100.tmp, every file fsynced, then renamed and RUN fsynced.  Whatever moment the power goes, the
  * newest folder whose manifest holds is found; damaged ones are passed over with a warning. */
 #ifndef SLM2_TRAIN_CKPT_H
@@ -35,6 +37,7 @@ slm2_status slm2_ckpt_state(const char *ckpt_dir, json_t **state, struct slm2_er
  * Each rank reads all and keeps its part: the number of ranks need not be that of the run that saved. */
 slm2_status slm2_ckpt_load(const char *ckpt_dir, struct slm2_trainer *t, struct slm2_err *err);
 
-/* The folder as a finished model: weights (BF16 in mixed precision, else F32) and tokenizer files, no optimizer.  Written aside and renamed. */
+/* The folder as a finished model: weights (BF16 in mixed precision, else F32; an adapter in PEFT's form) and tokenizer files, no optimizer.  Written aside
+ * and renamed. */
 slm2_status slm2_ckpt_export(const char *dir, struct slm2_trainer *t, const struct slm2_tok *tok, const char *chat_template, struct slm2_err *err);
 #endif

@@ -140,7 +140,7 @@ static slm2_status compute_reference(struct set *s, struct slm2_tune *tune, stru
 static slm2_status reference_key(const struct set *s, const struct slm2_tune *tune, char model[65], char data[65], struct slm2_err *err)
 {
     struct slm2_buf b = {0};
-    slm2_sha256_hex(slm2_model_master(tune->t->model), sizeof(float) * tune->t->model->params.flat_elems, model);
+    slm2_tune_weights_sha256(tune, model);
     slm2_buf_printf(&b, "%s %s;", slm2_tune_precisions[tune->o->precision], tune->t->ctx.k->name);
     for (int i = 0; i < 2 * s->p.n; i++) {
         const struct slm2_pair_seq *q = i % 2 ? &s->p.rejected[i / 2] : &s->p.chosen[i / 2];

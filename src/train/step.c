@@ -43,7 +43,7 @@ static slm2_status flat_size(const struct slm2_trainer_opts *o, size_t *n, struc
 
 static slm2_status lay_state(struct slm2_trainer *t, const struct slm2_trainer_opts *o, struct slm2_err *err)
 {
-    size_t shard = slm2_arena_piece(slm2_dtype_bytes(t->moments, t->zero.shard_elems)), flat = slm2_arena_piece(t->model->params.flat_elems * sizeof(float));
+    size_t shard = slm2_arena_piece(slm2_dtype_bytes(t->moments, t->zero.shard_elems)), flat = slm2_arena_piece(slm2_model_trained(t->model)->flat_elems * sizeof(float));
     size_t row = slm2_arena_piece((size_t)o->max_tok * sizeof(float)), size = (size_t)slm2_block_size(slm2_max_int(o->n_micro, 1), t->zero.comm->n_rank);
     size_t mine = slm2_arena_piece(size * sizeof(double)), all = slm2_arena_piece(size * (size_t)t->zero.comm->n_rank * sizeof(double));
     size_t n_state = o->optim.kind == SLM2_ADAMW ? 2 : 1, piece = t->moments == SLM2_BF16 ? slm2_arena_piece(slm2_min_size(SLM2_MOMENT_PIECE, t->zero.shard_elems) * sizeof(float)) : 0;
@@ -61,6 +61,14 @@ static slm2_status lay_state(struct slm2_trainer *t, const struct slm2_trainer_o
     return SLM2_OK;
 }
 
+/* A mapped model and its adapter; the model's products are not rounded further, so that the backward is of what the forward computed. */
+static slm2_status open_adapted(struct slm2_trainer *t, const struct slm2_trainer_opts *o, struct slm2_err *err)
+{
+    if (o->n_micro) return slm2_fail(err, SLM2_EUSAGE, "an adapter is trained by one rank that sums its micro-batches in order");
+    SLM2_TRY(slm2_model_open(&t->model, o->model_path, err));
+    return o->adapter ? slm2_lora_open(t->model, o->adapter, true, err) : slm2_lora_add(t->model, o->lora, o->seed, true, err);
+}
+
 slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_trainer_opts *o, struct slm2_err *err)
 {
     *out = NULL;
@@ -74,17 +82,21 @@ slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_traine
     t->n_micro = o->n_micro;
     slm2_comm_self(&t->self);
     struct slm2_comm *comm = o->comm ? o->comm : &t->self;
+    struct slm2_ctx_opts co = o->ctx;
+    bool adapted = o->lora || o->adapter;
     size_t flat = 0;
 
     slm2_status st = comm->n_rank > 1 && !o->n_micro ? slm2_fail(err, SLM2_EUSAGE, "several ranks need to know how many micro-batches a step has") : SLM2_OK;
-    if (st == SLM2_OK && o->by_layer && (comm->n_rank > 1 || o->precision != SLM2_BF16_MIXED))
-        st = slm2_fail(err, SLM2_EUSAGE, "weights by layer are made from all master weights: that wants precision bf16 and one rank");
-    if (st == SLM2_OK) st = flat_size(o, &flat, err);
+    if (st == SLM2_OK && o->by_layer && (adapted || comm->n_rank > 1 || o->precision != SLM2_BF16_MIXED))
+        st = slm2_fail(err, SLM2_EUSAGE, "weights by layer are made from all master weights: that wants precision bf16, one rank and no adapter");
+    co.exact = co.exact || adapted;
+    if (st == SLM2_OK) st = adapted ? open_adapted(t, o, err) : flat_size(o, &flat, err);
+    if (st == SLM2_OK && adapted) flat = slm2_model_trained(t->model)->flat_elems;
     if (st == SLM2_OK) st = slm2_zero_init(&t->zero, comm, flat, o->bucket_elems, slm2_max_int(o->n_micro, 1), err);
-    if (st == SLM2_OK) st = slm2_ctx_init(&t->ctx, &o->ctx, err);
-    if (st == SLM2_OK)
-        st = o->by_layer ? slm2_model_by_layer(&t->model, o->model_path, o->cfg, o->seed, err)
-                         : slm2_model_trainable_shard(&t->model, o->model_path, o->cfg, o->seed, o->precision, comm->n_rank > 1 ? t->zero.own : NULL, t->zero.buckets.n, err);
+    if (st == SLM2_OK) st = slm2_ctx_init(&t->ctx, &co, err);
+    if (st == SLM2_OK && o->by_layer) st = slm2_model_by_layer(&t->model, o->model_path, o->cfg, o->seed, err);
+    else if (st == SLM2_OK && !adapted)
+        st = slm2_model_trainable_shard(&t->model, o->model_path, o->cfg, o->seed, o->precision, comm->n_rank > 1 ? t->zero.own : NULL, t->zero.buckets.n, err);
     if (st == SLM2_OK) st = slm2_zero_bind(&t->zero, &t->ctx, t->model, err);
     if (st == SLM2_OK) {
         int rows = o->max_logit_rows ? o->max_logit_rows : default_logit_rows(t->model->cfg.hidden_size, o->max_tok);
@@ -116,12 +128,12 @@ void slm2_trainer_free(struct slm2_trainer *t)
 
 size_t slm2_trainer_bytes(const struct slm2_trainer *t)
 {
-    return slm2_acts_bytes(t->acts) + t->model->weights.size + t->model->vectors.size + t->mem.size + slm2_zero_bytes(&t->zero);
+    return slm2_acts_bytes(t->acts) + t->model->weights.size + t->model->vectors.size + (t->model->lora ? t->model->lora->mem.size : 0) + t->mem.size + slm2_zero_bytes(&t->zero);
 }
 
 static void zero_grad(struct slm2_trainer *t)
 {
-    t->ctx.ops->zero(&t->ctx, slm2_model_grad(t->model), t->model->params.flat_elems * sizeof(float));
+    t->ctx.ops->zero(&t->ctx, slm2_model_grad(t->model), slm2_model_trained(t->model)->flat_elems * sizeof(float));
 }
 
 void slm2_trainer_begin(struct slm2_trainer *t)
@@ -130,7 +142,7 @@ void slm2_trainer_begin(struct slm2_trainer *t)
     slm2_zero_begin(&t->zero);
     t->leaf = 0;
     t->loss = 0;
-    t->final_from = t->model->params.flat_elems;
+    t->final_from = slm2_model_trained(t->model)->flat_elems;
 }
 
 /* ---- the tree ------------------------------------------------------------------------------------------------------------
@@ -146,13 +158,13 @@ static void add_range(struct slm2_trainer *t, const float *x, size_t from, size_
 /* Walks the parameters, so that no stretch is longer than an operation can say. */
 static void add_spare(struct slm2_trainer *t, int level)
 {
-    const struct slm2_params *ps = &t->model->params;
+    const struct slm2_params *ps = slm2_model_trained(t->model);
     for (int i = 0; i < ps->n; i++) add_range(t, t->spare[level], ps->v[i].at, i + 1 < ps->n ? ps->v[i + 1].at : ps->flat_elems);
 }
 
 static void close_leaf(struct slm2_trainer *t, int leaf)
 {
-    const struct slm2_params *ps = &t->model->params;
+    const struct slm2_params *ps = slm2_model_trained(t->model);
     int level = 0;
     for (; leaf >> level & 1; level++) add_spare(t, level);
     for (int i = 0; i < ps->n; i++) {
@@ -280,7 +292,7 @@ static void update_stretch(struct slm2_trainer *t, struct slm2_param *p, size_t 
 
 slm2_status slm2_trainer_apply(struct slm2_trainer *t, double lr, struct slm2_step_stats *stats, struct slm2_err *err)
 {
-    const struct slm2_params *ps = &t->model->params;
+    const struct slm2_params *ps = slm2_model_trained(t->model);
     stats->lr = lr;
     for (int b = 0; b < t->zero.buckets.n; b++) {
         size_t at;
@@ -291,7 +303,7 @@ slm2_status slm2_trainer_apply(struct slm2_trainer *t, double lr, struct slm2_st
             if (from < to) update_stretch(t, p, from - p->at, to - from, at + (from - s.from), stats);
         }
     }
-    bool mixed = t->precision == SLM2_BF16_MIXED; /* the first parameter is a matrix at 0: its weights begin the flat buffer of all */
+    bool mixed = t->precision == SLM2_BF16_MIXED && !t->model->lora; /* the first parameter is a matrix at 0: its weights begin the flat buffer of all */
     SLM2_TRY(slm2_zero_share_flat(&t->zero, ps->v[0].w.data, mixed ? sizeof(uint16_t) : sizeof(float), err));
     SLM2_TRY(slm2_zero_share_vectors(&t->zero, err));
     slm2_model_forget_layer(t->model);

@@ -15,6 +15,7 @@
 #ifndef SLM2_TRAIN_STEP_H
 #define SLM2_TRAIN_STEP_H
 #include "dist/zero.h"
+#include "model/lora.h"
 
 enum slm2_optim_kind { SLM2_ADAMW, SLM2_RMSPROP };
 struct slm2_optim {
@@ -46,6 +47,11 @@ struct slm2_trainer_opts {
     size_t bucket_elems;             /* of gradients that are exchanged at once; 0: the least */
     int max_logit_rows;              /* rows of the head computed at once; 0: chosen from the width */
     struct slm2_ctx_opts ctx;        /* backend, isa, threads */
+    /* LoRA: only an adapter is trained, beside model_path mapped read-only; one rank, n_micro 0.  Its A and B are the parameters of all that
+     * follows, fp32 in any precision, which then is that of the activations.  adapter: a PEFT folder to go on from, with its own rank, alpha and
+     * targets; else lora's, fresh.  Both NULL: all weights are trained. */
+    const struct slm2_lora_opts *lora;
+    const char *adapter;
 };
 struct slm2_trainer {
     struct slm2_model *model;

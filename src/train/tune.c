@@ -93,7 +93,10 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     SLM2_TRY(open_tok(&tune->tok, o, err));
     struct slm2_trainer_opts to = {.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
                                    .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
+    struct slm2_lora_opts lora;
+    SLM2_TRY(slm2_tune_lora(&o->lora, &lora, &to, err));
     SLM2_TRY(slm2_trainer_new(&tune->t, &to, err));
+    SLM2_TRY(slm2_tune_lora_opened(tune, err));
     if (slm2_tok_n_vocab(tune->tok) > tune->t->model->cfg.vocab_size)
         return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d", o->model, tune->t->model->cfg.vocab_size, slm2_tok_n_vocab(tune->tok));
     SLM2_TRY(slm2_batch_init(&tune->batch, o->max_tok, o->max_tok, err));
@@ -139,8 +142,8 @@ static json_t *state_of(const struct slm2_tune *tune, const struct slm2_tune_sta
     json_t *start = json_object();
     for (int i = 0; start && i < r->n_figure; i++)
         if (!strncmp(r->figure[i].name, "start.", 6)) json_object_set_new(start, r->figure[i].name, json_real(r->figure[i].value));
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "stage", stage->name, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
-                     "order_seed", (json_int_t)o->seed, "start", start);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
+                     "order_seed", (json_int_t)o->seed, "start", start, "lora", slm2_tune_lora_state(tune));
 }
 
 static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
@@ -159,9 +162,9 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
 /* The settings that decide which items an update sees must be those of the checkpoint. */
 static slm2_status check_state(const json_t *state, const json_t *now, const char *path, struct slm2_err *err)
 {
-    static const char *const keys[] = {"stage", "n_item", "batch", "epochs", "order_seed"};
+    static const char *const keys[] = {"stage", "n_item", "batch", "epochs", "order_seed", "lora"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (!json_equal(json_object_get(state, keys[i]), json_object_get(now, keys[i])))
+        if ((json_object_get(state, keys[i]) || json_object_get(now, keys[i])) && !json_equal(json_object_get(state, keys[i]), json_object_get(now, keys[i])))
             return slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old settings and data, or use another run folder", path, keys[i]);
     return SLM2_OK;
 }

@@ -12,6 +12,13 @@
 #include "train/schedule.h"
 #include "train/watch.h"
 
+struct slm2_tune_lora { /* train/lora_stage.c */
+    int rank;
+    double alpha;
+    struct slm2_conf_list targets; /* of char * */
+    bool rslora;
+    char *adapter;
+};
 struct slm2_tune_opts {
     char *model, *run, *vocab, *chat;
     int64_t epochs, batch, warmup_steps, valid_every, checkpoint_every, keep, seed;
@@ -20,6 +27,7 @@ struct slm2_tune_opts {
     struct slm2_optim optim;
     bool recompute;
     struct slm2_watch_opts watch;
+    struct slm2_tune_lora lora;
 };
 extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
 #define SLM2_TUNE_ROW_(T, m, f, key, type, lo, hi, def, help, choices) {key, type, offsetof(T, m) + offsetof(struct slm2_tune_opts, f), lo, hi, def, help, choices, NULL, 0, 0}
@@ -51,6 +59,11 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
     SLM2_TUNE_ROW_(T, m, keep, "keep_checkpoints", SLM2_OPT_INT64, 0, 1e6, "1", "newest checkpoints kept; 0: all", NULL),                          \
     SLM2_TUNE_ROW_(T, m, seed, "seed", SLM2_OPT_INT64, 0, 9007199254740991.0, "1234", "seed of the order and of all draws", NULL),                 \
     SLM2_TUNE_ROW_(T, m, threads, "threads", SLM2_OPT_INT, 0, 1024, "0", "threads; 0: one per core", NULL),                                         \
+    SLM2_TUNE_ROW_(T, m, lora.rank, "lora.rank", SLM2_OPT_INT, 0, SLM2_LORA_MAX_RANK, "0", "train only a low-rank adapter of this rank beside the frozen weights; 0: all weights", NULL), \
+    SLM2_TUNE_ROW_(T, m, lora.alpha, "lora.alpha", SLM2_OPT_DOUBLE, 0, 1e6, "0", "the adapter counts alpha / rank times; 0: twice the rank", NULL),                  \
+    SLM2_TUNE_ROW_(T, m, lora.targets, "lora.targets", SLM2_OPT_STRS, 0, 0, NULL, "matrices that have one: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; default: all", NULL), \
+    SLM2_TUNE_ROW_(T, m, lora.rslora, "lora.rslora", SLM2_OPT_BOOL, 0, 0, "false", "alpha / sqrt(rank) instead", NULL),                                         \
+    SLM2_TUNE_ROW_(T, m, lora.adapter, "lora.adapter", SLM2_OPT_STR, 0, 0, "", "PEFT folder to go on from, with its rank, alpha and targets", NULL),               \
     SLM2_WATCH_ROWS(T, m.watch)
 
 /* What the caller brings and gets back; the same for every stage. */
@@ -84,6 +97,7 @@ struct slm2_tune {
     int64_t saved;                 /* step of the newest checkpoint, -1: none */
     double loss;                   /* of the update, set by the stage's step */
     const struct slm2_stage_args *args;
+    char base[65];                 /* fingerprint of the frozen model; "" without an adapter */
 };
 struct slm2_tune_stage {
     const char *name;              /* "sft" */
@@ -104,6 +118,14 @@ void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /
  * slm2_tune_settings_free whatever the result. */
 slm2_status slm2_tune_settings(const struct slm2_opt *table, void *obj, size_t size, const struct slm2_stage_args *args, struct slm2_buf *dump, struct slm2_err *err);
 void slm2_tune_settings_free(const struct slm2_opt *table, void *obj, const struct slm2_stage_args *args);
+/* lora_stage.c: what of a stage is different with an adapter.  The trainer's options from the settings; *lora receives the fresh adapter's. */
+slm2_status slm2_tune_lora(const struct slm2_tune_lora *s, struct slm2_lora_opts *lora, struct slm2_trainer_opts *to, struct slm2_err *err);
+/* Fingerprint of the base, counts of parameters to ledger and log. */
+slm2_status slm2_tune_lora_opened(struct slm2_tune *tune, struct slm2_err *err);
+/* What a checkpoint must agree with: rank, alpha, targets, base; NULL without an adapter. */
+json_t *slm2_tune_lora_state(const struct slm2_tune *tune);
+/* SHA-256 that stands for the weights computed with now: the master weights; with an adapter, its own and the base's fingerprint. */
+void slm2_tune_weights_sha256(const struct slm2_tune *tune, char hex[65]);
 double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /* NaN when absent */
 
 /* The stages. */

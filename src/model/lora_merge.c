@@ -1,0 +1,128 @@
+/* lora_merge.c - the weights that base model and adapter are together, written as a model of its own. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "io/safetensors.h"
+#include "model/lora.h"
+
+enum { ROWS = 128 }; /* of a matrix merged at a time */
+static const size_t shard_max_bytes = (size_t)5 << 30; /* as model/load.c */
+
+struct merge {
+    struct slm2_ctx *c;
+    const struct slm2_model *m;
+    float *delta; /* [ROWS, widest matrix] s B A */
+    void *out;    /* the same in the type of W */
+    int done, n;  /* tensors */
+};
+struct piece { /* what fill needs of one matrix */
+    struct merge *all;
+    const struct slm2_param *w, *A;
+};
+
+/* Rows of W + s B A: delta = B A as a product (the gradient of x in y = x A' with dy = B), then one rounding. */
+static slm2_status fill(void *user, const struct slm2_tensor *t, struct slm2_out *o, struct slm2_err *err)
+{
+    const struct piece *p = user;
+    struct merge *g = p->all;
+    const struct slm2_param *w = p->w, *B = p->A + 1;
+    const struct slm2_ops *op = g->c->ops;
+    (void)err;
+    for (int r = 0; r < w->n_row; r += ROWS) {
+        int n = slm2_min_int(ROWS, w->n_row - r);
+        struct slm2_mat b = slm2_mat_rows(&B->w, r, n), from = slm2_mat_rows(&w->w, r, n);
+        struct slm2_mat delta = slm2_mat_of(g->delta, SLM2_F32, n, w->n_col), to = slm2_mat_of(g->out, w->w.dtype, n, w->n_col);
+        op->linear_bwd(g->c, &delta, false, NULL, NULL, &b, NULL, &p->A->w);
+        op->scale(g->c, &delta, g->m->lora->scale);
+        op->add(g->c, &to, &from, &delta);
+        slm2_out_write(o, to.data, slm2_dtype_bytes(to.dtype, (size_t)n * (size_t)w->n_col));
+    }
+    slm2_progress("merge", (double)++g->done / g->n, "%s", t->name);
+    return SLM2_OK;
+}
+
+/* The tensors of the base model in their order; those with an adapter are made by fill. */
+static slm2_status write_weights(struct merge *g, const char *out, struct slm2_err *err)
+{
+    const struct slm2_tensors *ts = g->m->files;
+    const struct slm2_params *ps = &g->m->params;
+    struct slm2_tensor *v = calloc((size_t)ts->n, sizeof *v);
+    struct piece *pieces = calloc((size_t)ps->n, sizeof *pieces);
+    char name[128];
+    slm2_status st = v && pieces ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the list of tensors");
+    if (st == SLM2_OK) memcpy(v, ts->v, (size_t)ts->n * sizeof *v);
+    for (int i = 0; st == SLM2_OK && i < ps->n; i++) {
+        const struct slm2_param *w = &ps->v[i], *A = w->layer < 0 ? NULL : slm2_lora_get(g->m->lora, w->kind, w->layer);
+        if (!A) continue;
+        slm2_param_hf_name(w, 0, name);
+        struct slm2_tensor *t = &v[slm2_tensors_find(ts, name) - ts->v];
+        pieces[i] = (struct piece){g, w, A};
+        t->data = NULL;
+        t->fill = fill;
+        t->user = &pieces[i];
+        g->n++;
+    }
+    if (st == SLM2_OK) st = slm2_safetensors_write_sharded(out, v, ts->n, shard_max_bytes, err);
+    slm2_progress_end();
+    free(v);
+    free(pieces);
+    return st;
+}
+
+static slm2_status copy_file(const char *from, const char *to, const char *name, bool required, struct slm2_err *err)
+{
+    char path[4096];
+    struct slm2_map map;
+    SLM2_TRY(slm2_path_join(path, sizeof path, from, name, err));
+    if (!required && !slm2_path_exists(path)) return SLM2_OK;
+    SLM2_TRY(slm2_map_open(&map, path, err));
+    slm2_status st = slm2_path_join(path, sizeof path, to, name, err);
+    if (st == SLM2_OK) st = slm2_file_write(path, map.p, map.n, err);
+    slm2_map_close(&map);
+    return st;
+}
+
+/* config.json comes last: without it a folder is no model. */
+static slm2_status copy_files(const char *base, const char *adapter, const char *out, struct slm2_err *err)
+{
+    static const char *const vocab[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"};
+    char path[4096];
+    SLM2_TRY(slm2_path_join(path, sizeof path, adapter, vocab[0], err));
+    const char *from = slm2_path_exists(path) ? adapter : base;
+    for (size_t i = 0; i < sizeof vocab / sizeof vocab[0]; i++) SLM2_TRY(copy_file(from, out, vocab[i], false, err));
+    SLM2_TRY(copy_file(base, out, "generation_config.json", false, err));
+    return copy_file(base, out, "config.json", true, err);
+}
+
+static bool same_place(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+slm2_status slm2_lora_merge(const char *base, const char *adapter, const char *out, struct slm2_ctx *c, struct slm2_err *err)
+{
+    struct merge g = {.c = c};
+    struct slm2_model *m;
+    if (!slm2_path_is_dir(base)) return slm2_fail(err, SLM2_EUSAGE, "%s: merging wants the base model as a Hugging Face folder; make one of a GGUF file with `slm2 convert`", base);
+    if (same_place(base, out) || same_place(adapter, out)) return slm2_fail(err, SLM2_EUSAGE, "%s: the merged model would overwrite what it is made of; name another folder", out);
+    SLM2_TRY(slm2_model_open(&m, base, err));
+    g.m = m;
+    slm2_status st = slm2_lora_open(m, adapter, false, err);
+    size_t widest = (size_t)slm2_max_int(slm2_max_int(m->cfg.hidden_size, m->cfg.intermediate_size), slm2_config_q_dim(&m->cfg));
+    if (st == SLM2_OK) st = slm2_ctx_reserve(c, slm2_ops_scratch_floats((int)widest, 1, m->cfg.head_dim), err);
+    g.delta = malloc(ROWS * widest * sizeof *g.delta);
+    g.out = malloc(ROWS * widest * sizeof *g.delta);
+    if (st == SLM2_OK && (!g.delta || !g.out)) st = slm2_fail(err, SLM2_ENOMEM, "no memory to merge matrices");
+    if (st == SLM2_OK) st = slm2_dir_make(out, err);
+    if (st == SLM2_OK) st = write_weights(&g, out, err);
+    if (st == SLM2_OK) st = copy_files(base, adapter, out, err);
+    free(g.delta);
+    free(g.out);
+    slm2_model_free(m);
+    return st;
+}
