@@ -10,18 +10,18 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "eval/report.h"
-#include "eval/task.h"
+#include "eval/suite.h"
 #include "infer/generate.h"
 #include "tok/chat.h"
 
-enum { MAX_METRICS = 4 };
+enum { MAX_METRICS = 16 };
 
 struct run { /* of one task */
     const struct slm2_eval_args *args;
     const struct slm2_task *t;
     struct slm2_eval_result *result;
-    int n_shot, n_metric;
-    const char *metric[MAX_METRICS];
+    int n_metric;
+    char metric[MAX_METRICS][SLM2_EVAL_NAME]; /* "acc"; of a named filter "exact_match,strict-match" */
     size_t n;        /* items */
     double *value;   /* [n * n_metric] */
     json_t *samples; /* or NULL */
@@ -34,14 +34,18 @@ static slm2_status stopped(const struct run *r, struct slm2_err *err)
     return r->args->interrupt && *r->args->interrupt ? slm2_fail(err, SLM2_ESTOP, "%s: stopped", r->t->name) : SLM2_OK;
 }
 
+static const struct slm2_answer_filter *filter_at(const struct slm2_task *t, int i) { return &((const struct slm2_answer_filter *)t->filters.items)[i]; }
+
+static void name_metric(char out[SLM2_EVAL_NAME], const char *metric, const struct slm2_answer_filter *f)
+{
+    snprintf(out, SLM2_EVAL_NAME, f && *f->name ? "%s,%.40s" : "%s", metric, f ? f->name : "");
+}
+
 static void choose_metrics(struct run *r)
 {
-    static const char *const all[][MAX_METRICS + 1] = {{"acc", "acc_norm"}, {"exact_match", "contains", "prefix_match"}, {"bits_per_byte", "token_perplexity", "word_perplexity", "byte_perplexity"}};
-    for (int k = 0; k < MAX_METRICS && all[r->t->kind][k]; k++) {
-        bool asked = r->t->metrics.n == 0;
-        for (int i = 0; i < r->t->metrics.n; i++) asked = asked || strcmp(str_at(&r->t->metrics, i), all[r->t->kind][k]) == 0;
-        if (asked) r->metric[r->n_metric++] = all[r->t->kind][k];
-    }
+    bool generates = r->t->kind == SLM2_TASK_GENERATE;
+    for (int f = 0; f < (generates ? r->t->filters.n : 1); f++)
+        for (int i = 0; i < r->t->metrics.n && r->n_metric < MAX_METRICS; i++) name_metric(r->metric[r->n_metric++], str_at(&r->t->metrics, i), generates ? filter_at(r->t, f) : NULL);
 }
 
 static void set_value(struct run *r, size_t item, const char *metric, double v)
@@ -51,14 +55,14 @@ static void set_value(struct run *r, size_t item, const char *metric, double v)
 }
 
 /* ---- multiple choice ---------------------------------------------------------------------------------------------------- */
-size_t slm2_eval_pick(const double *loglikelihood, const size_t *n_bytes, size_t n)
+size_t slm2_eval_pick(const double *loglikelihood, const size_t *length, size_t n)
 {
     size_t best = 0;
     for (size_t i = 1; i < n; i++) {
         double a = loglikelihood[i], b = loglikelihood[best];
-        if (n_bytes) {
-            a /= (double)n_bytes[i];
-            b /= (double)n_bytes[best];
+        if (length) { /* nothing at all: -inf, never the best */
+            a /= (double)length[i];
+            b /= (double)length[best];
         }
         if (a > b) best = i;
     }
@@ -69,7 +73,7 @@ struct choice_memory { /* [n] of one item */
     struct slm2_ids *context, *ids;
     struct slm2_score *score;
     double *ll;
-    size_t *n_bytes;
+    size_t *n_chars, *n_bytes;
     size_t n;
 };
 
@@ -83,27 +87,24 @@ static void choice_free(struct choice_memory *m)
     free(m->ids);
     free(m->score);
     free(m->ll);
+    free(m->n_chars);
     free(m->n_bytes);
 }
 
-static slm2_status choice_score(struct run *r, struct slm2_scorer *s, const struct slm2_buf *prompt, const json_t *choices, struct choice_memory *m, struct slm2_err *err)
+static slm2_status choice_score(struct run *r, struct slm2_scorer *s, const struct slm2_requests *q, struct choice_memory *m, struct slm2_err *err)
 {
-    size_t n = m->n = json_array_size(choices);
+    size_t n = m->n = (size_t)q->n;
     m->context = calloc(n, sizeof *m->context);
     m->ids = calloc(n, sizeof *m->ids);
     m->score = calloc(n, sizeof *m->score);
     m->ll = calloc(n, sizeof *m->ll);
+    m->n_chars = calloc(n, sizeof *m->n_chars);
     m->n_bytes = calloc(n, sizeof *m->n_bytes);
-    if (!m->context || !m->ids || !m->score || !m->ll || !m->n_bytes) return slm2_fail(err, SLM2_ENOMEM, "no memory for %zu answers", n);
+    if (!m->context || !m->ids || !m->score || !m->ll || !m->n_chars || !m->n_bytes) return slm2_fail(err, SLM2_ENOMEM, "no memory for %zu answers", n);
     for (size_t i = 0; i < n; i++) {
-        struct slm2_buf text = {0};
-        if (!*r->t->chat) slm2_buf_puts(&text, r->t->delimiter);
-        slm2_buf_puts(&text, json_string_value(json_array_get(choices, i)));
-        slm2_status st = slm2_buf_check(&text, err);
-        if (st == SLM2_OK) st = slm2_task_encode(r->t, r->args->tok, prompt->v ? prompt->v : "", prompt->n, text.v, &m->context[i], &m->ids[i], err);
-        m->n_bytes[i] = text.n;
-        slm2_buf_free(&text);
-        if (st != SLM2_OK) return st;
+        SLM2_TRY(slm2_request_encode(r->t, r->args->tok, &q->v[i], &m->context[i], &m->ids[i], err));
+        m->n_chars[i] = q->v[i].n_chars;
+        m->n_bytes[i] = q->v[i].n_bytes;
         m->score[i] = (struct slm2_score){.context = m->context[i].v, .n_context = (int)m->context[i].n, .continuation = m->ids[i].v, .n_continuation = (int)m->ids[i].n};
     }
     SLM2_TRY(slm2_score(s, m->score, (int)n, err));
@@ -111,28 +112,45 @@ static slm2_status choice_score(struct run *r, struct slm2_scorer *s, const stru
     return SLM2_OK;
 }
 
+/* Probability of the true answers among all. */
+static double mc2(const struct slm2_requests *q, const double *ll)
+{
+    double most = ll[0], right = 0, all = 0;
+    for (int i = 1; i < q->n; i++) most = fmax(most, ll[i]);
+    for (int i = 0; i < q->n; i++) {
+        double p = exp(ll[i] - most);
+        all += p;
+        if (q->v[i].is_true) right += p;
+    }
+    return right / all;
+}
+
 static slm2_status choice_item(struct run *r, struct slm2_scorer *s, size_t i, struct slm2_err *err)
 {
-    const json_t *choices, *item = slm2_task_item(r->t, i);
     struct choice_memory m = {0};
-    struct slm2_buf prompt = {0};
-    size_t gold;
-    slm2_status st = slm2_task_choices(r->t, item, &choices, &gold, err);
-    if (st == SLM2_OK) st = slm2_task_prompt(r->t, i, r->n_shot, r->args->seed, &prompt, err);
-    if (st == SLM2_OK) st = choice_score(r, s, &prompt, choices, &m, err);
-    if (st == SLM2_OK) {
-        size_t pick = slm2_eval_pick(m.ll, NULL, m.n), pick_norm = slm2_eval_pick(m.ll, m.n_bytes, m.n);
-        set_value(r, i, "acc", pick == gold);
-        set_value(r, i, "acc_norm", pick_norm == gold);
-        if (r->samples) {
-            json_t *ll = json_array();
-            for (size_t k = 0; k < m.n; k++) json_array_append_new(ll, json_real(m.ll[k]));
-            json_array_append_new(r->samples, json_pack("{s:I, s:s%, s:O, s:o, s:I, s:I, s:I}", "item", (json_int_t)i, "prompt", prompt.v ? prompt.v : "", prompt.n, "choices", choices,
-                                                        "loglikelihood", ll, "gold", (json_int_t)gold, "pick", (json_int_t)pick, "pick_norm", (json_int_t)pick_norm));
+    struct slm2_requests q;
+    SLM2_TRY(slm2_task_requests(r->t, i, &q, err));
+    slm2_status st = choice_score(r, s, &q, &m, err);
+    if (st == SLM2_OK && r->t->kind == SLM2_TASK_WORD) {
+        set_value(r, i, "acc", m.score[0].is_greedy);
+        set_value(r, i, "perplexity", m.ll[0]);
+    } else if (st == SLM2_OK) {
+        set_value(r, i, "acc", (int)slm2_eval_pick(m.ll, NULL, m.n) == q.gold);
+        set_value(r, i, "acc_norm", (int)slm2_eval_pick(m.ll, m.n_chars, m.n) == q.gold);
+        set_value(r, i, "acc_bytes", (int)slm2_eval_pick(m.ll, m.n_bytes, m.n) == q.gold);
+        set_value(r, i, "mc2", mc2(&q, m.ll));
+    }
+    if (st == SLM2_OK && r->samples) {
+        json_t *requests = json_array(), *ll = json_array();
+        for (int k = 0; k < q.n; k++) {
+            json_array_append_new(requests, json_pack("[s%, s%]", q.v[k].context.v ? q.v[k].context.v : "", q.v[k].context.n, q.v[k].continuation.v ? q.v[k].continuation.v : "", q.v[k].continuation.n));
+            json_array_append_new(ll, json_real(m.ll[k]));
         }
+        json_array_append_new(r->samples, json_pack("{s:I, s:o, s:o, s:i, s:I, s:I}", "item", (json_int_t)i, "requests", requests, "loglikelihood", ll, "gold", q.gold, "pick",
+                                                    (json_int_t)slm2_eval_pick(m.ll, NULL, m.n), "pick_norm", (json_int_t)slm2_eval_pick(m.ll, m.n_chars, m.n)));
     }
     choice_free(&m);
-    slm2_buf_free(&prompt);
+    slm2_requests_free(&q);
     return st;
 }
 
@@ -183,21 +201,21 @@ static slm2_status generator_open(struct generator *g, const struct run *r, stru
 }
 
 /* Filters the answer and compares: exact_match, contains, prefix_match. */
-slm2_status slm2_eval_match(const struct slm2_task *t, const char *text, size_t n, const json_t *answers, bool match[3], struct slm2_buf *filtered, struct slm2_err *err)
+slm2_status slm2_eval_match(const struct slm2_task *t, const struct slm2_answer_filter *f, const char *text, size_t n, const json_t *answers, bool match[3], struct slm2_buf *filtered, struct slm2_err *err)
 {
     struct slm2_buf gold = {0};
     slm2_status st = SLM2_OK;
     match[0] = match[1] = match[2] = false;
     slm2_buf_clear(filtered);
     slm2_buf_put(filtered, text, n);
-    for (int i = 0; i < t->filters.n && st == SLM2_OK; i++) st = slm2_filter_apply(str_at(&t->filters, i), filtered, err);
+    for (int i = 0; i < f->steps.n && st == SLM2_OK; i++) st = slm2_filter_apply(str_at(&f->steps, i), filtered, err);
+    for (int i = 0; i < t->normalise.n && st == SLM2_OK; i++) st = slm2_filter_apply(str_at(&t->normalise, i), filtered, err);
     slm2_buf_puts(filtered, "");
     for (size_t k = 0; k < json_array_size(answers) && st == SLM2_OK; k++) {
         const json_t *a = json_array_get(answers, k);
         slm2_buf_clear(&gold);
         slm2_buf_put(&gold, json_string_value(a), json_string_length(a));
-        for (int i = 0; i < t->filters.n && st == SLM2_OK; i++)
-            if (slm2_filter_normalises(str_at(&t->filters, i))) st = slm2_filter_apply(str_at(&t->filters, i), &gold, err);
+        for (int i = 0; i < t->normalise.n && st == SLM2_OK; i++) st = slm2_filter_apply(str_at(&t->normalise, i), &gold, err);
         if (st != SLM2_OK || (st = slm2_buf_check(&gold, err)) != SLM2_OK) break;
         bool prefix = filtered->n >= gold.n && memcmp(filtered->v, gold.v, gold.n) == 0;
         match[0] = match[0] || (prefix && filtered->n == gold.n);
@@ -223,16 +241,35 @@ static json_t *text_json(const struct slm2_buf *b)
     return j;
 }
 
+/* Every way from the text to an answer: values, and a sample for each. */
+static slm2_status judge(struct run *r, size_t i, const struct slm2_requests *q, const struct slm2_buf *text, struct slm2_err *err)
+{
+    static const char *const names[] = {"exact_match", "contains", "prefix_match"};
+    struct slm2_buf answer = {0};
+    slm2_status st = SLM2_OK;
+    for (int f = 0; f < r->t->filters.n && st == SLM2_OK; f++) {
+        bool match[3];
+        char name[SLM2_EVAL_NAME];
+        st = slm2_eval_match(r->t, filter_at(r->t, f), text->v ? text->v : "", text->n, q->answers, match, &answer, err);
+        for (int k = 0; k < 3 && st == SLM2_OK; k++) {
+            name_metric(name, names[k], filter_at(r->t, f));
+            set_value(r, i, name, match[k]);
+        }
+        if (st == SLM2_OK && r->samples)
+            json_array_append_new(r->samples, json_pack("{s:I, s:s%, s:O, s:o, s:s, s:o, s:b}", "item", (json_int_t)i, "prompt", q->v[0].context.v ? q->v[0].context.v : "", q->v[0].context.n, "answers", q->answers,
+                                                        "text", text_json(text), "filter", filter_at(r->t, f)->name, "filtered", text_json(&answer), "exact_match", match[0]));
+    }
+    slm2_buf_free(&answer);
+    return st;
+}
+
 static slm2_status generate_item(struct run *r, struct generator *g, size_t i, struct slm2_err *err)
 {
-    struct slm2_buf prompt = {0}, answer = {0};
     struct slm2_ids context = {0}, none = {0};
     struct slm2_gen_result out = {0};
-    json_t *answers = NULL;
-    bool match[3];
-    slm2_status st = slm2_task_answers(r->t, slm2_task_item(r->t, i), &answers, err);
-    if (st == SLM2_OK) st = slm2_task_prompt(r->t, i, r->n_shot, r->args->seed, &prompt, err);
-    if (st == SLM2_OK) st = slm2_task_encode(r->t, r->args->tok, prompt.v ? prompt.v : "", prompt.n, "", &context, &none, err);
+    struct slm2_requests q;
+    SLM2_TRY(slm2_task_requests(r->t, i, &q, err));
+    slm2_status st = slm2_request_encode(r->t, r->args->tok, &q.v[0], &context, &none, err);
     if (st == SLM2_OK && context.n == 0) st = slm2_ids_push(&context, r->args->model->cfg.eos_id, err);
     if (st != SLM2_OK) goto done;
     size_t room = (size_t)(r->args->model->cfg.n_ctx - r->t->max_new);
@@ -241,21 +278,12 @@ static slm2_status generate_item(struct run *r, struct generator *g, size_t i, s
         context.n = room;
     }
     slm2_engine_rewind(g->engine, 0, 0);
-    if ((st = slm2_generate(g->engine, 0, g->sampler, r->args->tok, &g->opts, &context, &out, err)) != SLM2_OK) goto done;
-    if ((st = slm2_eval_match(r->t, out.text.v ? out.text.v : "", out.text.n, answers, match, &answer, err)) != SLM2_OK) goto done;
-    set_value(r, i, "exact_match", match[0]);
-    set_value(r, i, "contains", match[1]);
-    set_value(r, i, "prefix_match", match[2]);
-    if (r->samples)
-        json_array_append_new(r->samples, json_pack("{s:I, s:s%, s:O, s:o, s:o, s:b}", "item", (json_int_t)i, "prompt", prompt.v ? prompt.v : "", prompt.n, "answers", answers, "text",
-                                                    text_json(&out.text), "filtered", text_json(&answer), "exact_match", match[0]));
+    if ((st = slm2_generate(g->engine, 0, g->sampler, r->args->tok, &g->opts, &context, &out, err)) == SLM2_OK) st = judge(r, i, &q, &out.text, err);
 done:
-    slm2_buf_free(&prompt);
-    slm2_buf_free(&answer);
     slm2_buf_free(&out.text);
     slm2_ids_free(&context);
     slm2_ids_free(&none);
-    json_decref(answers);
+    slm2_requests_free(&q);
     return st;
 }
 
@@ -331,7 +359,12 @@ static slm2_status put_means(struct run *r, const char *group, struct slm2_err *
                 }
             }
         }
-        struct slm2_eval_metric m = {.value = sum / n, .stderr_ = n > 1 ? sqrt(sq / (n - 1) / n) : (double)NAN, .n = (int64_t)n, .n_shot = r->n_shot};
+        struct slm2_eval_metric m = {.value = sum / n, .stderr_ = n > 1 ? sqrt(sq / (n - 1) / n) : (double)NAN, .n = (int64_t)n, .n_shot = r->t->n_shot};
+        if (strcmp(r->metric[k], "perplexity") == 0) { /* of words: the values are their log-likelihoods */
+            m.value = exp(-m.value);
+            m.stderr_ = (double)NAN;
+            m.lower_is_better = true;
+        }
         SLM2_TRY(slm2_eval_put(r->result, &m, name, r->metric[k], err));
     }
     return SLM2_OK;
@@ -352,32 +385,26 @@ static slm2_status put_groups(struct run *r, struct slm2_err *err)
     return st;
 }
 
-static slm2_status run_task(const struct slm2_eval_args *a, const char *path, struct slm2_eval_result *result, struct slm2_err *err)
+static slm2_status run_task(const struct slm2_eval_args *a, const struct slm2_suite_task *which, struct slm2_eval_result *result, struct slm2_err *err)
 {
     struct slm2_task t;
-    SLM2_TRY(slm2_task_open(&t, path, err));
-    struct run r = {.args = a, .t = &t, .result = result, .n_shot = t.kind == SLM2_TASK_PERPLEXITY || a->n_shot < 0 ? 0 : a->n_shot > 0 ? a->n_shot : t.n_shot, .n = json_array_size(t.items)};
+    SLM2_TRY(slm2_task_open(&t, which->path, &(struct slm2_task_opts){.data_dir = a->data_dir, .part = which->part, .n_shot = which->n_shot, .rules = which->rules, .limit = a->limit, .seed = a->seed}, err));
+    struct run r = {.args = a, .t = &t, .result = result, .n = t.n};
     slm2_status st = SLM2_OK;
     int first = result->n;
     double start = slm2_now_s();
-    if (isfinite(slm2_eval_figure(result, t.name, NULL, NULL))) {
-        st = slm2_fail(err, SLM2_EUSAGE, "%s: another task has the name %s", path, t.name);
-        goto done;
-    }
     choose_metrics(&r);
-    if (a->limit > 0) r.n = slm2_min_size(r.n, (size_t)a->limit);
     r.value = calloc(r.n * (size_t)r.n_metric + 1, sizeof *r.value);
     r.samples = a->samples ? json_array() : NULL;
     if (!r.value) st = slm2_fail(err, SLM2_ENOMEM, "%s: no memory for %zu items", t.name, r.n);
     else if (t.kind == SLM2_TASK_PERPLEXITY) st = run_perplexity(&r, err);
     else {
-        st = t.kind == SLM2_TASK_CHOICE ? run_choice(&r, err) : run_generate(&r, err);
+        st = t.kind == SLM2_TASK_GENERATE ? run_generate(&r, err) : run_choice(&r, err);
         if (st == SLM2_OK) st = put_groups(&r, err);
     }
     slm2_progress_end();
-    if (st == SLM2_OK) st = slm2_eval_record(a, &t, r.n_shot, first, slm2_now_s() - start, r.samples, result, err);
-    else slm2_wrap(err, st, "%s", path);
-done:
+    if (st == SLM2_OK) st = slm2_eval_record(a, &t, first, slm2_now_s() - start, r.samples, result, err);
+    else slm2_wrap(err, st, "%s", which->path);
     free(r.value);
     json_decref(r.samples);
     slm2_task_free(&t);
@@ -386,11 +413,11 @@ done:
 
 slm2_status slm2_eval(const struct slm2_eval_args *a, struct slm2_eval_result *result, struct slm2_err *err)
 {
-    struct slm2_eval_paths paths = {0};
+    struct slm2_suite suite = {0};
     *result = (struct slm2_eval_result){0};
     slm2_status st = slm2_eval_begin(a, result, err);
-    if (st == SLM2_OK) st = slm2_eval_find(a->tasks, a->n_tasks, &paths, err);
-    for (int i = 0; i < paths.n && st == SLM2_OK; i++) st = run_task(a, paths.v[i], result, err);
-    slm2_eval_paths_free(&paths);
+    if (st == SLM2_OK) st = slm2_suite_open(&suite, a->tasks, a->n_tasks, a->task_dir, a->n_shot < 0 ? 0 : a->n_shot > 0 ? a->n_shot : -1, err);
+    for (int i = 0; i < suite.n_task && st == SLM2_OK; i++) st = run_task(a, &suite.task[i], result, err);
+    slm2_suite_free(&suite);
     return st;
 }

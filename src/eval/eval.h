@@ -18,8 +18,10 @@ struct slm2_eval_args {
     const struct slm2_model *model; /* borrowed */
     const struct slm2_tok *tok;     /* borrowed */
     const char *model_name;         /* for the config in the result; NULL: "" */
-    const char *const *tasks;       /* [n_tasks] YAML files, or folders of them (*.yml, by name) */
+    const char *const *tasks;       /* [n_tasks] names of groups and tasks, YAML files, folders of them: see suite.h */
     int n_tasks;
+    const char *task_dir;           /* where names are looked up; NULL: configs/tasks */
+    const char *data_dir;           /* where the tasks' data lie; NULL: only beside their YAML files */
     int64_t limit;                  /* items of each task; 0: all */
     int n_shot;                     /* > 0 overrides the tasks' own; 0: theirs; < 0: none */
     int64_t seed;                   /* added to the seed of each task */
