@@ -8,17 +8,22 @@
 #include "cli/cli.h"
 #include "cli/use.h"
 #include "eval/eval.h"
+#include "eval/show.h"
 
 struct opts {
-    char *model, *tokenizer, *out, *samples, *ledger, *prefix;
+    char *model, *tokenizer, *out, *samples, *ledger, *prefix, *data_dir, *task_dir;
     struct slm2_conf_list tasks; /* of char * */
-    int64_t limit, seed;
+    int64_t limit, seed, show;
     int n_shot, threads, batch_tokens;
-    bool json, exact;
+    bool json, exact, list;
 };
 static const struct slm2_opt table[] = {
-    {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
-    {.name = "tasks", .type = SLM2_OPT_STRS, .offset = offsetof(struct opts, tasks), .def = "[]", .help = "YAML files, separated by commas, or folders of them; default: configs/tasks"},
+    {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    {.name = "tasks", .type = SLM2_OPT_STRS, .offset = offsetof(struct opts, tasks), .def = "[]", .help = "names of groups and tasks (--list), YAML files, folders of them; separated by commas; default: nano"},
+    {.name = "data_dir", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, data_dir), .help = "folder of the benchmarks' data: SET/items.jsonl, SET/pool.jsonl"},
+    {.name = "task_dir", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, task_dir), .def = "configs/tasks", .help = "folder where names of tasks are looked up"},
+    {.name = "list", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, list), .help = "only names the groups and tasks; no model"},
+    {.name = "show", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, show), .lo = 0, .hi = 1e12, .def = "0", .help = "only prints the requests of so many items of each task; no model"},
     {.name = "limit", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
     {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "0", .help = "examples before each item; 0: as the task says, -1: none"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "file of the tokenizer; default: the model's, else the bundled one"},
@@ -34,11 +39,12 @@ static const struct slm2_opt table[] = {
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
-    .usage = "eval --model M [--tasks a.yml,b.yml | --tasks DIR] [--limit N] [--json] [--out FILE]",
+    .usage = "eval --model M [--tasks NAME,NAME] [--data-dir DIR] [--limit N] [--json] [--out FILE]",
     .about = "Runs benchmark tasks: multiple choice by log-likelihood, greedy answers compared with the right ones, perplexity of text.\n"
-             "A task is a YAML file beside a JSONL file of items; configs/tasks/ holds examples.\n"
+             "A task is a YAML file in configs/tasks/; the data of the benchmarks are yours to fetch: docs/EVALUATION.md says from where.\n"
              "JSON: {\"results\": {TASK: {METRIC: x, METRIC_stderr: x}}, \"versions\", \"n-shot\", \"n-samples\", \"configs\", \"config\"}.",
-    .examples = "slm2 eval --model runs/demo/sft/final --tasks configs/tasks\nslm2 eval --model model.gguf --tasks configs/tasks/nano_choice.yml --n-shot 3 --json",
+    .examples = "slm2 eval --model runs/demo/sft/final\nslm2 eval --list\nslm2 eval --tasks arc_challenge --data-dir eval --show 1\n"
+                "slm2 eval --model model.gguf --tasks leaderboard --data-dir eval --limit 100 --json",
 };
 
 /* "a.yml,b.yml" as two names, which lie in text. */
@@ -49,7 +55,7 @@ static slm2_status split(const struct slm2_conf_list *l, struct slm2_buf *text, 
         slm2_buf_puts(text, ((char **)l->items)[i]);
         slm2_buf_putc(text, ',');
     }
-    if (l->n == 0) slm2_buf_puts(text, "configs/tasks");
+    if (l->n == 0) slm2_buf_puts(text, "nano");
     SLM2_TRY(slm2_buf_check(text, err));
     for (size_t i = 0; i < text->n; i++) most += text->v[i] == ',';
     *names = calloc((size_t)most, sizeof **names);
@@ -57,6 +63,29 @@ static slm2_status split(const struct slm2_conf_list *l, struct slm2_buf *text, 
     char *rest = NULL;
     for (char *s = strtok_r(text->v, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) (*names)[(*n)++] = s;
     return SLM2_OK;
+}
+
+/* What needs no model. */
+static int look(const struct opts *o)
+{
+    struct slm2_err err;
+    struct slm2_suite s = {0};
+    struct slm2_buf text = {0}, out = {0};
+    const char **names = NULL;
+    int n = 0, none = o->n_shot < 0 ? 0 : o->n_shot > 0 ? o->n_shot : -1;
+    slm2_status st = SLM2_OK;
+    if (o->list) st = slm2_show_list(o->task_dir, &out, &err);
+    else {
+        st = split(&o->tasks, &text, &names, &n, &err);
+        if (st == SLM2_OK) st = slm2_suite_open(&s, names, n, o->task_dir, none, &err);
+        if (st == SLM2_OK) st = slm2_show(&s, o->data_dir, o->show, o->seed, o->json, &out, &err);
+    }
+    if (st == SLM2_OK) fwrite(out.v ? out.v : "", 1, out.n, stdout);
+    slm2_suite_free(&s);
+    slm2_buf_free(&text);
+    slm2_buf_free(&out);
+    free(names);
+    return st ? slm2_cli_fail(&err) : 0;
 }
 
 static int run(const struct opts *o)
@@ -73,7 +102,7 @@ static int run(const struct opts *o)
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
-    st = slm2_eval(&(struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .limit = o->limit, .n_shot = o->n_shot, .seed = o->seed,
+    st = slm2_eval(&(struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit, .n_shot = o->n_shot, .seed = o->seed,
                                             .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .ledger = ledger, .prefix = o->prefix,
                                             .samples = *o->samples != '\0', .interrupt = slm2_cli_catch_stop()}, &r, &err);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(r.json, o->out, &err);
@@ -102,7 +131,12 @@ int slm2_cmd_eval(int argc, char **argv)
 {
     struct opts o;
     int n_pos, rc = slm2_cli_parse(&doc, table, &o, argc, argv, NULL, 0, &n_pos);
-    if (rc < 0) rc = run(&o);
+    if (rc < 0 && !o.list && !o.show && !*o.model) {
+        struct slm2_err err;
+        slm2_fail(&err, SLM2_EUSAGE, "--model is missing; only --list and --show do without");
+        rc = slm2_cli_fail(&err);
+    }
+    if (rc < 0) rc = o.list || o.show ? look(&o) : run(&o);
     slm2_conf_free(table, &o);
     return rc;
 }
