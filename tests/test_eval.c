@@ -30,7 +30,7 @@ static void golden_scores(struct slm2_scorer *s, const json_t *list, const char 
         v[i].continuation = int_list(json_object_get(p, "continuation"), &v[i].n_continuation);
         v[i].logprobs = calloc((size_t)v[i].n_continuation, sizeof(float));
     }
-    must(slm2_score(s, v, n, &err), &err);
+    must(slm2_score(s, v, n, NULL, &err), &err);
     for (int i = 0; i < n; i++) {
         const json_t *p = json_array_get(list, (size_t)i);
         snprintf(what, sizeof what, "%s %d: log-likelihood", name, i);
@@ -148,9 +148,9 @@ static void golden_all(const char *backend, const char *isa)
         golden_groups(s, j);
         golden_stream(s, json_object_get(j, "stream"));
         struct slm2_score bad = {.context = &(int32_t){1 << 30}, .n_context = 1, .continuation = &(int32_t){1}, .n_continuation = 1};
-        expect("an id outside the vocabulary is refused", slm2_score(s, &bad, 1, &err) == SLM2_EFORMAT);
+        expect("an id outside the vocabulary is refused", slm2_score(s, &bad, 1, NULL, &err) == SLM2_EFORMAT);
         bad = (struct slm2_score){.n_continuation = 0};
-        expect("an empty continuation is refused", slm2_score(s, &bad, 1, &err) == SLM2_EFORMAT);
+        expect("an empty continuation is refused", slm2_score(s, &bad, 1, NULL, &err) == SLM2_EFORMAT);
         double sum;
         expect("a stride of the window's size is refused", slm2_score_stream(s, &(int32_t){1}, 1, 16, 16, &sum, NULL, NULL, &err) == SLM2_EUSAGE);
         expect("no token, no sum", slm2_score_stream(s, &(int32_t){1}, 0, 16, 0, &sum, NULL, NULL, &err) == SLM2_OK && sum == 0);

@@ -107,7 +107,7 @@ static slm2_status choice_score(struct run *r, struct slm2_scorer *s, const stru
         m->n_bytes[i] = q->v[i].n_bytes;
         m->score[i] = (struct slm2_score){.context = m->context[i].v, .n_context = (int)m->context[i].n, .continuation = m->ids[i].v, .n_continuation = (int)m->ids[i].n};
     }
-    SLM2_TRY(slm2_score(s, m->score, (int)n, err));
+    SLM2_TRY(slm2_score(s, m->score, (int)n, NULL, err));
     for (size_t i = 0; i < n; i++) m->ll[i] = m->score[i].loglikelihood;
     return SLM2_OK;
 }
