@@ -626,6 +626,97 @@ static void test_split(void **state)
     slm2_task_free(&t);
 }
 
+/* ---- with a model ------------------------------------------------------------------------------------------------------------- */
+/* A vocabulary of bytes and a random model to it. */
+static void tiny(struct slm2_tok **bytes, struct slm2_model **m)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct slm2_buf vocab = {0};
+    struct slm2_err err;
+    for (int b = 0; b < 256; b++) slm2_buf_printf(&vocab, "%c%c== %d\n", digits[b >> 2], digits[(b & 3) << 4], b);
+    put_file("bytes.tiktoken", vocab.v);
+    slm2_buf_free(&vocab);
+    check_ok(slm2_tok_open(bytes, in_dir("bytes.tiktoken"), &err), &err);
+    struct slm2_config cfg = {.vocab_size = slm2_tok_n_vocab(*bytes), .hidden_size = 32, .intermediate_size = 48, .n_layer = 1, .n_head = 2, .n_kv_head = 2, .head_dim = 16, .n_rot = 4, .n_ctx = 320, .norm_eps = 1e-5f,
+                              .rope_theta = 10000, .init_std = 0.2f, .qkv_bias = true, .eos_id = slm2_tok_eos(*bytes) >= 0 ? slm2_tok_eos(*bytes) : 0};
+    check_ok(slm2_model_trainable(m, NULL, &cfg, 1, SLM2_FP32, &err), &err);
+}
+
+/* Windows of the harness: the last one's input is a whole window. */
+static void test_harness_windows(void **state)
+{
+    (void)state;
+    enum { N = 70, W = 16 };
+    struct slm2_tok *bytes;
+    struct slm2_model *m;
+    struct slm2_scorer *s;
+    struct slm2_err err;
+    int32_t ids[N];
+    double sum, rolling;
+    struct slm2_window w[8];
+    tiny(&bytes, &m);
+    for (int i = 0; i < N; i++) ids[i] = (i * 37 + i * i) % 251;
+    struct slm2_scorer_opts o = slm2_scorer_opts_default();
+    o.n_threads = 1;
+    o.max_len = W;
+    check_ok(slm2_scorer_new(&s, m, &o, &err), &err);
+    check_ok(slm2_score_stream(s, ids, N, W, -1, &sum, NULL, w, &err), &err);
+    assert_int_equal(slm2_score_n_windows(N, W, -1), 5);
+    assert_int_equal(w[3].n_scored, W);
+    assert_int_equal(w[4].n_scored, N - 4 * W);
+    assert_int_equal(w[4].n_input, W);
+    struct slm2_score last = {.context = ids + N - W - 1, .n_context = W + 1 - (N - 4 * W), .continuation = ids + 4 * W, .n_continuation = N - 4 * W};
+    check_ok(slm2_score(s, &last, 1, NULL, &err), &err);
+    assert_true(fabs(last.loglikelihood - w[4].sum_logprob) < 1e-5); /* the same products in another batch */
+    check_ok(slm2_score_stream(s, ids, N, W, 0, &rolling, NULL, NULL, &err), &err);
+    assert_true(fabs(rolling - sum) > 1e-3);
+    check_ok(slm2_score_stream(s, ids, 4 * W, W, -1, &sum, NULL, NULL, &err), &err); /* nothing is short */
+    check_ok(slm2_score_stream(s, ids, 4 * W, W, 0, &rolling, NULL, NULL, &err), &err);
+    assert_true(rolling == sum);
+    slm2_scorer_free(s);
+    slm2_model_free(m);
+    slm2_tok_free(bytes);
+}
+
+/* Every task runs on the invented records, and WikiText counts what stood there before it was cleaned. */
+static void test_run(void **state)
+{
+    (void)state;
+    struct slm2_tok *bytes;
+    struct slm2_model *m;
+    struct slm2_err err;
+    struct slm2_eval_result r;
+    tiny(&bytes, &m);
+    static const char *const names[] = {"arc_challenge", "arc_easy", "boolq", "gsm8k", "gsm8k_v03", "hellaswag", "lambada_mt", "lambada_mt2020", "lambada_openai", "lambada_standard", "logiqa", "m_arc", "m_hellaswag", "m_mmlu", "m_truthfulqa_mc1",
+                                        "m_truthfulqa_mc2", "mmlu_anatomy", "mmlu_abstract_algebra", "openbookqa", "piqa", "rte", "sciq", "sglue_rte", "siqa", "truthfulqa_mc1", "truthfulqa_mc2", "wikitext", "winogrande", "wsc273"};
+    struct slm2_eval_args a = {.model = m, .tok = bytes, .tasks = names, .n_tasks = sizeof names / sizeof names[0], .data_dir = slm2_test_data("eval"), .n_shot = 2, .n_threads = 1};
+    const char *few[] = {"gsm8k", "winogrande", "hellaswag"};
+    struct slm2_eval_args b = a;
+    a.n_shot = -1;
+    check_ok(slm2_eval(&a, &r, &err), &err);
+    assert_true(isfinite(slm2_eval_figure(&r, "truthfulqa_pt_mc2", "mc2", NULL)) && isfinite(slm2_eval_figure(&r, "arc_nl", "acc_norm", NULL)));
+    double mc2 = slm2_eval_figure(&r, "truthfulqa_mc2", "mc2", NULL), ppl = slm2_eval_figure(&r, "lambada_openai", "perplexity", NULL);
+    assert_true(mc2 > 0 && mc2 <= 1 && ppl > 1);
+    double word = slm2_eval_figure(&r, "wikitext", "word_perplexity", NULL), byte = slm2_eval_figure(&r, "wikitext", "byte_perplexity", NULL);
+    size_t n_bytes = 0, n_words = 0, i;
+    json_t *pages = read_lines(slm2_test_data("eval/wikitext/items.jsonl")), *p;
+    json_array_foreach(pages, i, p) {
+        n_bytes += json_string_length(json_object_get(p, "page"));
+        n_words += slm2_py_split_count(text_at(p, "page"), json_string_length(json_object_get(p, "page")));
+    }
+    assert_int_equal(n_words, 48); /* counted by hand, with the empty pieces at the four ends */
+    assert_true(fabs(log(word) * (double)n_words / (log(byte) * (double)n_bytes) - 1) < 1e-9);
+    json_decref(pages);
+    slm2_eval_result_free(&r);
+    b.tasks = few;
+    b.n_tasks = 3;
+    check_ok(slm2_eval(&b, &r, &err), &err);
+    assert_true(isfinite(slm2_eval_figure(&r, "gsm8k", "exact_match,strict-match", NULL)) && isfinite(slm2_eval_figure(&r, "gsm8k", "exact_match,flexible-extract", NULL)));
+    slm2_eval_result_free(&r);
+    slm2_model_free(m);
+    slm2_tok_free(bytes);
+}
+
 /* ---- suites ------------------------------------------------------------------------------------------------------------------ */
 static int find_group(const struct slm2_suite *s, const char *name)
 {
@@ -714,7 +805,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_primitives), cmocka_unit_test(test_random_samples), cmocka_unit_test(test_strings), cmocka_unit_test(test_template), cmocka_unit_test(test_filters),
         cmocka_unit_test(test_gsm8k_filters), cmocka_unit_test(test_match), cmocka_unit_test(test_hellaswag_golden), cmocka_unit_test(test_forms), cmocka_unit_test(test_logiqa_text), cmocka_unit_test(test_wikitext),
-        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
+        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
     int n_failed = cmocka_run_group_tests(tests, begin, end), n_tests = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
     return n_failed != 0;

@@ -178,6 +178,7 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.n_threads = a->n_threads;
     o.n_ctx = r->t->n_ctx ? slm2_min_int(r->t->n_ctx, a->model->cfg.n_ctx) : 0;
     o.stride = r->t->stride;
+    o.wikitext = strcmp(r->t->form, "wikitext") == 0;
     o.max_docs = a->limit;
     struct slm2_ppl_result *p = calloc(1, sizeof *p);
     if (!p) return slm2_fail(err, SLM2_ENOMEM, "no memory for the languages");

@@ -357,7 +357,7 @@ slm2_status slm2_score_stream(struct slm2_scorer *s, const int32_t *ids, size_t 
 {
     if (window == 0) window = s->max_len;
     if (window < 1 || window > s->max_len) return slm2_fail(err, SLM2_EUSAGE, "a window of %d tokens, want 1 to %d", window, s->max_len);
-    if (stride < 0 || stride >= window + (stride == 0)) return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", stride, window);
+    if (stride < -1 || stride >= window + (stride == 0)) return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", stride, window);
     SLM2_TRY(check_ids(s, ids, n, err));
     size_t bytes, n_windows = slm2_score_n_windows(n, window, stride);
     if (!slm2_mul_size(n + 1, sizeof(int32_t), &bytes) || n > INT32_MAX) return slm2_fail(err, SLM2_ELIMIT, "a text of %zu tokens is too long", n);
@@ -370,8 +370,9 @@ slm2_status slm2_score_stream(struct slm2_scorer *s, const int32_t *ids, size_t 
     *sum = 0;
     size_t done = 0; /* tokens predicted so far: x[1 .. done] */
     for (int k = 0; k < job.n; k++) {
-        size_t begin = stride ? (size_t)k * (size_t)stride : done;
+        size_t begin = stride > 0 ? (size_t)k * (size_t)stride : done;
         size_t last = slm2_min_size(begin + (size_t)window - (stride > 0), n); /* the last token this window predicts */
+        if (stride < 0 && k > 0) begin = last - (size_t)window; /* the last window reaches back as far as it is short */
         job.v[k] = (struct piece){.x = x + begin, .n_input = (int)(last - begin), .n_scored = (int)(last - done), .request = k};
         done = last;
     }

@@ -50,6 +50,7 @@ slm2_status slm2_score(struct slm2_scorer *s, struct slm2_score *v, int n, const
 struct slm2_window { int n_input, n_scored; double sum_logprob; }; /* tokens in the window, those that count */
 /* log p of every token of ids[n] (the prefix token stands before the first), through windows of window tokens (0: max_len):
  * stride 0, "rolling": disjoint windows that predict `window` tokens each, the token before them as the first input;
+ * stride -1, the harness's rolling: the same, but the last window has `window` tokens of input too, so that its first tokens see more;
  * stride > 0, "sliding": x = prefix + ids, windows x[b : b + window], b = 0, stride, ..., positions from 0 in each, a token
  * counts in the first window that can predict it (stride < window).  logprobs [n] or NULL.  windows: [slm2_score_n_windows] or NULL. */
 slm2_status slm2_score_stream(struct slm2_scorer *s, const int32_t *ids, size_t n, int window, int stride, double *sum, float *logprobs, struct slm2_window *windows, struct slm2_err *err);

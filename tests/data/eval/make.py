@@ -104,6 +104,7 @@ WSC = [
     {"text": "Joan thanked Susan for the help. She had been tired.", "pronoun": "She", "pronoun_loc": 33, "options": ["Joan", "The Susan"], "label": 0},
     {"text": "The man lifted the boy onto his bunk bed.", "pronoun": "his", "pronoun_loc": 28, "options": ["The man", "The boy"], "label": 1},
 ]
+WIKITEXT = [{"page": " \n = Old Mill = \n \n The mill ( built in 1 @,@ 802 ) stands by the river . \n Its wheel , once of oak , is 3 @.@ 5 m wide . \n"}, {"page": " \n = Ferry = \n \n It 's slow : \" two hours \" ! \n"}]
 M_ARC = {
     "de": [("Welches Tier legt Eier?", ["Hund", "Huhn", "Katze", "Pferd", ""], "B"), ("Was brennt?  [leise]", ["Holz [title] trocken", "Wasser", "Stein", "Eis", ""], "A")],
     "es": [("¿Qué animal pone huevos?", ["Perro", "Gallina", "Gato", "Caballo", ""], "B")],
@@ -299,6 +300,9 @@ for l in LANGS:
     both(f"m_truthfulqa/{l}", [record])
     for k in ("mc1", "mc2"):
         task(f"truthfulqa_{l}_{k}", "", [record], lambda d: truth_item(clean(d["question"]), {"choices": d[k + "_targets_choices"], "labels": d[k + "_targets_labels"]}))
+
+
+write("wikitext/items.jsonl", WIKITEXT)
 
 
 # ---- the leaderboard's rules: shuffled items, the same generator goes on --------------------------------------------------
