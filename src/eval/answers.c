@@ -178,31 +178,53 @@ static slm2_status score_open(struct asking *a, struct slm2_err *err)
 }
 
 /* ---- generated text ------------------------------------------------------------------------------------------------------------ */
+enum { MOST_AT_ONCE = 16, ROUND = 64 }; /* sequences of the engine; answers between two syncs of what is kept */
+static const size_t cache_bytes = (size_t)2 << 30; /* of keys and values: fewer sequences where prompts are long */
+
 struct generator {
     struct slm2_engine *engine;
-    struct slm2_sampler *sampler;
     struct slm2_gen_opts opts;
+    struct slm2_sampler_opts greedy;
     int32_t stop_ids[2];
 };
+
+/* The tokens of a prompt that are fed: its end matters most. */
+static int prompt_length(const struct asking *a, const struct asked *r)
+{
+    return slm2_min_int(r->n_context, a->args->model->cfg.n_ctx - a->t->max_new);
+}
+
+/* As many sequences as memory and requests make useful. */
+static slm2_status engine_open(struct generator *g, const struct asking *a, struct slm2_err *err)
+{
+    const struct slm2_eval_args *args = a->args;
+    const struct slm2_config *cfg = &args->model->cfg;
+    struct slm2_engine_setup setup = {.isa = args->isa, .backend = args->backend, .exact = args->exact, .kv_dtype = slm2_engine_kv_auto(args->model, args->exact)};
+    struct slm2_engine_opts eo = slm2_engine_opts_default();
+    int longest = 1;
+    for (size_t k = 0; k < a->n_open; k++) longest = slm2_max_int(longest, prompt_length(a, &a->v[a->open[k]]));
+    eo.n_threads = args->n_threads;
+    eo.n_ctx = slm2_min_int(cfg->n_ctx, longest + a->t->max_new);
+    size_t bytes = slm2_dtype_bytes(setup.kv_dtype, 2 * (size_t)cfg->n_layer * (size_t)slm2_config_kv_dim(cfg) * (size_t)eo.n_ctx);
+    eo.n_seq = (int)slm2_min_size(slm2_max_size(cache_bytes / bytes, 1), slm2_min_size(MOST_AT_ONCE, a->n_open));
+    if (args->one_by_one) eo.n_seq = 1;
+    return slm2_engine_new_setup(&g->engine, args->model, &eo, &setup, err);
+}
 
 static slm2_status generator_open(struct generator *g, const struct asking *a, struct slm2_err *err)
 {
     const struct slm2_eval_args *args = a->args;
     const struct slm2_task *t = a->t;
-    struct slm2_engine_opts eo = slm2_engine_opts_default();
-    struct slm2_engine_setup setup = {.isa = args->isa, .backend = args->backend, .exact = args->exact, .kv_dtype = slm2_engine_kv_auto(args->model, args->exact)};
-    struct slm2_sampler_opts greedy = slm2_sampler_opts_default();
-    eo.n_threads = args->n_threads;
-    greedy.temperature = 0;
-    greedy.repetition_penalty = 1;
     *g = (struct generator){.opts = {.n_max = t->max_new, .n_stop = t->stop.n, .stop = (const char *const *)t->stop.items, .stop_ids = g->stop_ids, .interrupt = args->interrupt}};
+    g->greedy = slm2_sampler_opts_default();
+    g->greedy.temperature = 0;
+    g->greedy.repetition_penalty = 1;
     int32_t eos = slm2_tok_eos(args->tok), turn = -1;
     if (*t->chat) turn = slm2_chat_stop_id(args->tok, strcmp(t->chat, slm2_chat_names[SLM2_CHAT_CHATML]) == 0 ? SLM2_CHAT_CHATML : SLM2_CHAT_ZEPHYR);
     if (eos >= 0) g->stop_ids[g->opts.n_stop_ids++] = eos;
     if (turn >= 0 && turn != eos) g->stop_ids[g->opts.n_stop_ids++] = turn;
     if (t->max_new >= args->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "%s: max_new %d leaves no room for the prompt in the model's context of %d", t->name, t->max_new, args->model->cfg.n_ctx);
-    SLM2_TRY(slm2_engine_new_setup(&g->engine, args->model, &eo, &setup, err));
-    return slm2_sampler_new(&g->sampler, slm2_min_int(args->model->cfg.vocab_size, slm2_tok_n_vocab(args->tok)), &greedy, err);
+    return engine_open(g, a, err);
 }
 
 /* The text of an answer, with '?' for bytes that are not UTF-8. */
@@ -223,36 +245,33 @@ static slm2_status take_text(struct slm2_answer *v, const struct slm2_buf *text,
     return st == SLM2_OK && !v->text ? slm2_fail(err, SLM2_ENOMEM, "no memory for an answer") : st;
 }
 
-static slm2_status generate_one(struct asking *a, struct generator *g, size_t i, struct slm2_err *err)
+/* Requests open[k .. k + n) at once. */
+static slm2_status generate_round(struct asking *a, struct generator *g, size_t k, int n, struct slm2_err *err)
 {
-    const struct slm2_config *cfg = &a->args->model->cfg;
-    const struct asked *r = &a->v[i];
-    struct slm2_ids ids = {0};
-    struct slm2_gen_result out = {0};
-    slm2_status st = SLM2_OK;
-    int room = cfg->n_ctx - a->t->max_new, from = slm2_max_int(0, r->n_context - room); /* the end of a prompt matters most */
-    for (int k = from; k < r->n_context && st == SLM2_OK; k++) st = slm2_ids_push(&ids, a->ids.v[r->at + (size_t)k], err);
-    if (st == SLM2_OK && r->n_context == 0) st = slm2_ids_push(&ids, cfg->eos_id, err);
-    slm2_engine_rewind(g->engine, 0, 0);
-    if (st == SLM2_OK) st = slm2_generate(g->engine, 0, g->sampler, a->args->tok, &g->opts, &ids, &out, err);
-    if (st == SLM2_OK && out.end == SLM2_GEN_INTERRUPT) st = slm2_fail(err, SLM2_ESTOP, "%s: stopped", a->t->name);
-    if (st == SLM2_OK) st = take_text(&a->out->v[i], &out.text, err);
-    slm2_buf_free(&out.text);
-    slm2_ids_free(&ids);
-    return st;
+    struct slm2_gen_job job[ROUND] = {{0}};
+    const int32_t none = a->args->model->cfg.eos_id;
+    for (int i = 0; i < n; i++) {
+        const struct asked *r = &a->v[a->open[k + (size_t)i]];
+        int length = prompt_length(a, r);
+        job[i] = (struct slm2_gen_job){.ids = r->n_context ? a->ids.v + r->at + (r->n_context - length) : &none, .n_ids = slm2_max_int(length, 1), .sampler = g->greedy};
+    }
+    slm2_status st = slm2_generate_many(g->engine, a->args->tok, &g->opts, job, n, err);
+    for (int i = 0; i < n; i++) {
+        size_t at = a->open[k + (size_t)i];
+        bool done = st == SLM2_OK && job[i].end != SLM2_GEN_INTERRUPT;
+        if (done) st = take_text(&a->out->v[at], &job[i].text, err);
+        if (done && st == SLM2_OK) st = keep(a, at, err);
+        a->done += done;
+        slm2_buf_free(&job[i].text);
+    }
+    return st == SLM2_OK ? pause(a, err) : st;
 }
 
 static slm2_status generate_open(struct asking *a, struct slm2_err *err)
 {
     struct generator g;
     slm2_status st = generator_open(&g, a, err);
-    for (size_t k = 0; k < a->n_open && st == SLM2_OK; k++) {
-        st = generate_one(a, &g, a->open[k], err);
-        if (st == SLM2_OK) st = keep(a, a->open[k], err);
-        a->done++;
-        if (st == SLM2_OK) st = pause(a, err);
-    }
-    slm2_sampler_free(g.sampler);
+    for (size_t k = 0; k < a->n_open && st == SLM2_OK; k += ROUND) st = generate_round(a, &g, k, (int)slm2_min_size(ROUND, a->n_open - k), err);
     slm2_engine_free(g.engine);
     return st;
 }
