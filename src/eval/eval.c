@@ -180,6 +180,8 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
     o.max_docs = a->limit;
+    o.kept = r->kept;
+    o.interrupt = a->interrupt;
     struct slm2_ppl_result *p = calloc(1, sizeof *p);
     if (!p) return slm2_fail(err, SLM2_ENOMEM, "no memory for the languages");
     slm2_status st = slm2_perplexity_files(a->model, a->tok, (const char *const *)r->t->data.items, r->t->data.n, &o, p, err);
@@ -189,7 +191,11 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
         snprintf(name, sizeof name, "%.40s.%.20s", r->t->name, p->lang[i].lang);
         st = put_ppl(r, name, &p->lang[i].p, err);
     }
-    if (st == SLM2_OK && r->samples) json_array_append_new(r->samples, slm2_ppl_result_json(p));
+    if (st == SLM2_OK && r->samples) {
+        json_t *sums = slm2_ppl_result_json(p);
+        json_object_del(sums, "seconds");
+        if (!sums || json_array_append_new(r->samples, sums)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
+    }
     free(p);
     return st;
 }
@@ -270,7 +276,7 @@ static slm2_status run_task(const struct slm2_eval_args *a, const struct slm2_su
     r.value = calloc(r.n * (size_t)r.n_metric + 1, sizeof *r.value);
     r.samples = a->samples ? json_array() : NULL;
     if (!r.value) st = slm2_fail(err, SLM2_ENOMEM, "%s: no memory for %zu items", t.name, r.n);
-    if (st == SLM2_OK && key && t.kind != SLM2_TASK_PERPLEXITY) st = slm2_kept_open(&r.kept, a->keep, t.name, key, err);
+    if (st == SLM2_OK && key) st = slm2_kept_open(&r.kept, a->keep, t.name, key, err);
     if (st == SLM2_OK) st = t.kind == SLM2_TASK_PERPLEXITY ? run_perplexity(&r, err) : run_items(&r, err);
     slm2_progress_end();
     if (st == SLM2_OK) st = slm2_eval_record(a, &t, first, slm2_now_s() - start, r.samples, result, err);
