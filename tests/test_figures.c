@@ -124,6 +124,8 @@ static int make_all(void **state)
     put("by_items.yml", text);
     snprintf(text, sizeof text, "name: mixed\naverage: mean\ntasks:\n  - {task: %s, metric: acc_norm}\n  - {task: %s}\n  - {task: %s, metric: acc}\n", in_dir("pick_a.yml"), in_dir("by_items.yml"), in_dir("word.yml"));
     put("mixed.yml", text);
+    snprintf(text, sizeof text, "name: apart\naverage: mean\ntasks:\n  - {task: %s, metric: acc}\n  - {task: %s, metric: perplexity}\n", in_dir("pick_a.yml"), in_dir("word.yml"));
+    put("apart.yml", text);
     return 0;
 }
 
@@ -304,6 +306,9 @@ static void groups(void **state)
     double ppl, ppl_se;
     ppl = slm2_eval_figure(&r, "word", "perplexity", &ppl_se);
     assert_true(ppl > 1 && ppl_se > 0 && isfinite(ppl_se));
+    slm2_eval_result_free(&r);
+    evaluate((struct slm2_eval_args){0}, (const char *const[]){"apart.yml"}, 1, &r);
+    assert_true(isnan(slm2_eval_figure(&r, "apart", NULL, NULL))); /* an accuracy and a perplexity */
     slm2_eval_result_free(&r);
 }
 
