@@ -23,7 +23,7 @@ $(error MODE is "$(MODE)", want release, debug, asan or cov)
 endif
 
 # pkg-config runs when the first recipe needs it, never while this file is read: `make deps` may have to install it
-PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd libmicrohttpd
+PACKAGES   = libutf8proc jansson yaml-0.1 libzstd zlib sqlite3 libedit libmd libmicrohttpd libcurl
 pkg        = $(shell pkg-config $(1) || echo '-DSEE_make_deps')
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $$(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(call pkg,--libs $$(PACKAGES)))$(PKG_LIBS)
@@ -122,7 +122,7 @@ $(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm
 $(BUILD)/obj/src/dist/comm_mpi.o: FILE_FLAGS = $(MPI_CFLAGS)
 $(BUILD)/obj/src/dist/comm_mpi.o: $(BUILD)/mpi.flags
 # code that reads foreign bytes must not narrow numbers silently
-$(foreach f,reader file lines json conf conf_show,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
+$(foreach f,reader file lines json conf conf_show http journal,$(BUILD)/obj/src/base/$(f).o): FILE_FLAGS = -Wconversion -Wno-sign-conversion
 
 # embedded files (.incbin) are invisible to -MMD
 INCBIN_SRC := $(shell grep -ls incbin $(LIB_SRC) $(CLI_SRC) /dev/null)

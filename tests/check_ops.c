@@ -340,7 +340,7 @@ static void attn_case(struct bench *b, int variant)
         spoil(&v, start[i] - 2, start[i]);
     }
     float *lse = vec(b, (size_t)n_tok * (size_t)s[0], REAL);
-    const struct slm2_seqs seqs = {6, cu, start, position};
+    const struct slm2_seqs seqs = {.n_seq = 6, .cu_seqlens = cu, .kv_start = start, .position = position};
     b->c->exact = exact;
     b->c->ops->attn(b->c, &o, lse, &q, &k, &v, s[0], s[1], &seqs);
     b->c->exact = false;
@@ -370,7 +370,7 @@ static void attn_bwd_case(struct bench *b, int variant)
     struct slm2_mat o = mat(b, act, n_tok, n_q, REAL), do_ = mat(b, act, n_tok, n_q, REAL);
     struct slm2_mat dq = mat(b, act, n_tok, n_q, REAL), dk = mat(b, act, n_tok, n_k, REAL), dv = mat(b, act, n_tok, n_k, REAL);
     float *lse = vec(b, (size_t)(n_tok * s[0]), REAL);
-    const struct slm2_seqs seqs = {5, cu, cu, position};
+    const struct slm2_seqs seqs = {.n_seq = 5, .cu_seqlens = cu, .kv_start = cu, .position = position};
     ref_ctx.ops->attn(&ref_ctx, &o, lse, &q, &k, &v, s[0], s[1], &seqs); /* the same o and lse for both */
     b->c->exact = exact;
     b->c->ops->attn_bwd(b->c, &dq, &dk, &dv, &do_, &o, lse, &q, &k, &v, s[0], s[1], &seqs);
@@ -590,7 +590,7 @@ static void gradients(void **state)
     check_slope(&f, &t.b, &zero[1], tol, "swiglu dup");
 
     const int32_t cu[] = {0, 4, 5, 9}, position[] = {0, 1, 2, 3, 0, 0, 1, 2, 3};
-    const struct slm2_seqs seqs = {3, cu, cu, position};
+    const struct slm2_seqs seqs = {.n_seq = 3, .cu_seqlens = cu, .kv_start = cu, .position = position};
     t = (struct three){.y = F32(9, 12), .a = F32(9, 12), .b = F32(9, 6), .d = F32(9, 6), .seqs = &seqs, .mean = vec(&b, 36, REAL)};
     dy = F32(9, 12);
     f.forward = forward_attn;
@@ -673,7 +673,7 @@ static void attn_alone(struct slm2_ctx *c, struct slm2_mat *o, const struct slm2
     for (int r = 0; r < ROW_N; r++) {
         int32_t cu[] = {0, 1};
         struct slm2_mat qr = slm2_mat_rows(q, r, 1), or = slm2_mat_rows(o, r, 1), kr = *k, vr = *v;
-        struct slm2_seqs s = {1, cu, start, position + r};
+        struct slm2_seqs s = {.n_seq = 1, .cu_seqlens = cu, .kv_start = start, .position = position + r};
         kr.n_row = vr.n_row = ROW_FROM + r + 1;
         c->ops->attn(c, &or, NULL, &qr, &kr, &vr, ROW_HEADS, 2, &s);
     }
@@ -685,8 +685,26 @@ static void attn_cut(struct slm2_ctx *c, struct slm2_mat *o, const struct slm2_m
     int32_t cu[ROW_N + 1], start[ROW_N];
     for (int s = 0; s <= n_seq; s++) cu[s] = ROW_N * s / n_seq;
     for (int s = 0; s < n_seq; s++) start[s] = ROW_FROM;
-    struct slm2_seqs seqs = {n_seq, cu, start, position};
+    struct slm2_seqs seqs = {.n_seq = n_seq, .cu_seqlens = cu, .kv_start = start, .position = position};
     c->ops->attn(c, o, NULL, q, k, v, ROW_HEADS, 2, &seqs);
+}
+
+/* The same with the keys in pieces that lie anywhere: on both sides of tiles' ends, of one row, in another order. */
+static void attn_pieces(struct bench *b, struct slm2_mat *o, const struct slm2_mat *q, const struct slm2_mat *k, const struct slm2_mat *v, const int32_t *position, int n_seq)
+{
+    static const struct slm2_run pieces[] = {{200, 50}, {0, 128}, {140, 1}, {260, 60}, {142, ROW_N - 239}}; /* to row, so many */
+    enum { N = sizeof pieces / sizeof pieces[0] };
+    int32_t cu[ROW_N + 1], runs[ROW_N + 1];
+    struct slm2_run run[ROW_N * N];
+    struct slm2_mat kp = mat(b, k->dtype, 320, k->n_col, REAL), vp = mat(b, v->dtype, 320, v->n_col, REAL);
+    for (int i = 0, from = ROW_FROM; i < N; from += pieces[i++].n) {
+        memcpy(slm2_mat_rows(&kp, pieces[i].row, 1).data, slm2_mat_rows(k, from, 1).data, slm2_mat_row_bytes(k) * (size_t)pieces[i].n);
+        memcpy(slm2_mat_rows(&vp, pieces[i].row, 1).data, slm2_mat_rows(v, from, 1).data, slm2_mat_row_bytes(v) * (size_t)pieces[i].n);
+    }
+    for (int s = 0; s <= n_seq; s++) cu[s] = ROW_N * s / n_seq, runs[s] = s * N;
+    for (int i = 0; i < n_seq * N; i++) run[i] = pieces[i % N];
+    struct slm2_seqs seqs = {.n_seq = n_seq, .cu_seqlens = cu, .position = position, .run = run, .cu_runs = runs};
+    b->c->ops->attn(b->c, o, NULL, q, &kp, &vp, ROW_HEADS, 2, &seqs);
 }
 
 static void row_of_attn(void **state)
@@ -704,8 +722,10 @@ static void row_of_attn(void **state)
             struct slm2_mat q = mat(&b, act, ROW_N, ROW_HEADS * hd, REAL), k = mat(&b, kv, ROW_N + ROW_FROM, 2 * hd, REAL), v = mat(&b, kv, ROW_N + ROW_FROM, 2 * hd, REAL);
             struct slm2_mat whole = mat(&b, act, ROW_N, ROW_HEADS * hd, REAL), o = mat(&b, act, ROW_N, ROW_HEADS * hd, REAL);
             attn_cut(b.c, &whole, &q, &k, &v, position, 1);
-            for (int cut = 0; cut <= 3; cut++) {
-                if (cut) attn_cut(b.c, &o, &q, &k, &v, position, cuts[cut - 1]);
+            for (int cut = 0; cut <= 6; cut++) {
+                if (cut > 3 && (kv == SLM2_BF16 || kv == SLM2_Q8_0)) break; /* the bf16 form takes keys in one piece */
+                if (cut > 3) attn_pieces(&b, &o, &q, &k, &v, position, cuts[cut - 4]);
+                else if (cut) attn_cut(b.c, &o, &q, &k, &v, position, cuts[cut - 1]);
                 else attn_alone(b.c, &o, &q, &k, &v, position, start);
                 for (int r = 0; r < ROW_N; r++) {
                     size_t at = (size_t)r * slm2_mat_row_bytes(&o);

@@ -26,6 +26,7 @@ for part in "${@:-build}"; do
         need_package libedit libedit-dev
         need_package libmd libmd-dev
         need_package libmicrohttpd libmicrohttpd-dev
+        need_package libcurl libcurl4-gnutls-dev # any of Debian's three; this one's TLS library is libmicrohttpd's too
         { have_command mpicc && have_command mpirun; } || [ "${MPI:-auto}" = 0 ] || optional+=(libopenmpi-dev openmpi-bin) # many ranks; builds without
         case ${CC:-gcc} in *clang*)
             echo 'int main(void) { return 0; }' | "${CC}" -fopenmp -x c -o /dev/null - 2>/dev/null || missing+=(libomp-dev) ;;

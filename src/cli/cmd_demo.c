@@ -315,9 +315,9 @@ static slm2_status tasks_of(struct demo *d, const char *model, const char *label
     char dir[SLM2_PATH_MAX];
     struct slm2_model *m = NULL;
     struct slm2_eval_result r = {0};
-    const char *tasks[] = {in_share(d, "configs/tasks", dir)};
+    const char *tasks[] = {"nano"};
     SLM2_TRY(slm2_model_open(&m, model, err));
-    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .n_shot = -1, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
+    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .task_dir = in_share(d, "configs/tasks", dir), .n_shot = -1, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
     slm2_status st = slm2_eval(&a, &r, err);
     if (st == SLM2_OK) {
         *accuracy = slm2_eval_figure(&r, NULL, "acc", NULL);

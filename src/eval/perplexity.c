@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "data/corpus.h"
+#include "eval/form.h"
+#include "eval/pystr.h"
 
 /* ---- measures -------------------------------------------------------------------------------------------------------- */
 double slm2_ppl_token(const struct slm2_ppl *p) { return exp(-p->sum_logprob / (double)p->n_tokens); }
@@ -36,11 +39,6 @@ void slm2_ppl_add(struct slm2_ppl *sum, const struct slm2_ppl *p)
 }
 
 /* ---- texts ------------------------------------------------------------------------------------------------------------- */
-static bool is_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
 static int64_t count_words(const char *text, size_t n)
 {
     int64_t words = 0;
@@ -48,14 +46,22 @@ static int64_t count_words(const char *text, size_t n)
     for (size_t at = 0; at < n;) {
         int32_t c;
         at += slm2_utf8_next((const uint8_t *)text + at, n - at, &c);
-        bool space = is_space(c);
+        bool space = slm2_py_isspace(c);
         words += !space && !in_word;
         in_word = !space;
     }
     return words;
 }
 
-slm2_status slm2_perplexity_text(struct slm2_scorer *s, const struct slm2_tok *tok, const char *text, size_t n, int n_ctx, int stride, int64_t max_tokens, struct slm2_ppl *p, struct slm2_err *err)
+/* Of one document: what the standard error is made of. */
+static void put_squares(struct slm2_ppl *one)
+{
+    one->nll2 = one->sum_logprob * one->sum_logprob;
+    one->nll_bytes = -one->sum_logprob * (double)one->n_bytes;
+    one->bytes2 = (double)one->n_bytes * (double)one->n_bytes;
+}
+
+slm2_status slm2_perplexity_text(struct slm2_scorer *s, const struct slm2_tok *tok, const char *text, size_t n, const char *original, size_t n_original, int n_ctx, int stride, int64_t max_tokens, struct slm2_ppl *p, struct slm2_err *err)
 {
     struct slm2_ids ids = {0};
     struct slm2_buf cut = {0};
@@ -67,15 +73,14 @@ slm2_status slm2_perplexity_text(struct slm2_scorer *s, const struct slm2_tok *t
         if ((st = slm2_tok_decode(tok, ids.v, ids.n, &cut, err)) != SLM2_OK || (st = slm2_buf_check(&cut, err)) != SLM2_OK) goto done;
         text = cut.v;
         n = cut.n;
+        original = NULL;
     }
     if (ids.n == 0) goto done;
     if ((st = slm2_score_stream(s, ids.v, ids.n, n_ctx, stride, &one.sum_logprob, NULL, NULL, err)) != SLM2_OK) goto done;
     one.n_tokens = (int64_t)ids.n;
-    one.n_bytes = (int64_t)n;
-    one.n_words = count_words(text, n);
-    one.nll2 = one.sum_logprob * one.sum_logprob;
-    one.nll_bytes = -one.sum_logprob * (double)n;
-    one.bytes2 = (double)n * (double)n;
+    one.n_bytes = (int64_t)(original ? n_original : n);
+    one.n_words = original ? (int64_t)slm2_py_split_count(original, n_original) : count_words(text, n);
+    put_squares(&one);
     slm2_ppl_add(p, &one);
 done:
     slm2_ids_free(&ids);
@@ -113,22 +118,66 @@ static bool enough(const struct slm2_ppl_opts *o, const struct slm2_ppl *all)
     return (o->max_docs > 0 && all->n_docs >= o->max_docs) || (o->max_tokens > 0 && all->n_tokens >= o->max_tokens);
 }
 
+/* One document into *one. */
+static slm2_status measure_doc(struct slm2_scorer *s, const struct slm2_tok *tok, const struct slm2_doc *doc, const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r, struct slm2_ppl *one, struct slm2_err *err)
+{
+    struct slm2_buf text = {0};
+    int64_t left = o->max_tokens > 0 ? o->max_tokens - r->all.n_tokens : 0;
+    if (!o->wikitext) return slm2_perplexity_text(s, tok, doc->text, doc->n, NULL, 0, r->n_ctx, o->stride, left, one, err);
+    slm2_status st = slm2_form_wikitext(doc->text, doc->n, &text, err);
+    if (st == SLM2_OK) st = slm2_perplexity_text(s, tok, text.v ? text.v : "", text.n, doc->text, doc->n, r->n_ctx, o->stride, left, one, err);
+    slm2_buf_free(&text);
+    return st;
+}
+
+/* The same, from a former run where that had it. */
+static slm2_status measure(struct slm2_scorer *s, const struct slm2_tok *tok, const struct slm2_doc *doc, const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r, struct slm2_ppl *one, struct slm2_err *err)
+{
+    char kind[200], id[SLM2_KEPT_ID], hex[65];
+    json_int_t tokens, words, bytes;
+    if (o->interrupt && *o->interrupt) return slm2_fail(err, SLM2_ESTOP, "stopped");
+    if (!o->kept) return measure_doc(s, tok, doc, o, r, one, err);
+    struct slm2_ids ids = {0}; /* tell one tokenizer from another */
+    slm2_status st = slm2_tok_encode(tok, doc->text, doc->n, slm2_tok_flags_default(tok), &ids, err);
+    slm2_sha256_hex(doc->text, doc->n, hex);
+    snprintf(kind, sizeof kind, "perplexity %d %d %d %lld %s", r->n_ctx, o->stride, o->wikitext, (long long)(o->max_tokens > 0 ? o->max_tokens - r->all.n_tokens : 0), hex);
+    slm2_kept_id(id, kind, ids.v, ids.n, NULL, 0);
+    slm2_ids_free(&ids);
+    if (st != SLM2_OK) return st;
+    json_t *j = (json_t *)(uintptr_t)slm2_kept_find(o->kept, id);
+    if (j && json_unpack(j, "{s:f, s:I, s:I, s:I}", "sum_logprob", &one->sum_logprob, "tokens", &tokens, "words", &words, "bytes", &bytes) == 0) {
+        *one = (struct slm2_ppl){.sum_logprob = one->sum_logprob, .n_docs = 1, .n_tokens = tokens, .n_words = words, .n_bytes = bytes};
+        put_squares(one);
+        return SLM2_OK;
+    }
+    SLM2_TRY(measure_doc(s, tok, doc, o, r, one, err));
+    if (one->n_docs != 1 || !isfinite(one->sum_logprob)) return SLM2_OK; /* nothing to keep, or no number of JSON's */
+    j = json_pack("{s:f, s:I, s:I, s:I}", "sum_logprob", one->sum_logprob, "tokens", (json_int_t)one->n_tokens, "words", (json_int_t)one->n_words, "bytes", (json_int_t)one->n_bytes);
+    SLM2_TRY(slm2_kept_put(o->kept, id, j, err));
+    return slm2_kept_sync(o->kept, err);
+}
+
 static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_ppl_result *r, struct slm2_err *err)
 {
+    static const struct slm2_fields pages = {.text = "page", .id = "id", .lang = "lang", .license = "license"};
     struct slm2_corpus *c;
     struct slm2_doc doc;
+    struct slm2_raw raw;
+    json_t *root = NULL;
     char name[32];
     bool more = true;
     name_of(path, name, sizeof name);
     SLM2_TRY(slm2_corpus_open(&c, path, o->jsonl ? SLM2_CORPUS_JSONL : SLM2_CORPUS_AUTO, (size_t)1 << 30, err));
     slm2_status st = SLM2_OK;
     while (!enough(o, &r->all)) {
-        if ((st = slm2_corpus_next(c, &doc, &more, err)) != SLM2_OK || !more) break;
+        json_decref(root);
+        root = NULL;
+        if ((st = slm2_corpus_read(c, &raw, &more, err)) != SLM2_OK || !more) break;
+        slm2_corpus_judge(&raw, o->wikitext ? &pages : NULL, &doc, &root);
         r->n_bad += slm2_verdict_is_bad(doc.verdict);
         if (doc.verdict != SLM2_LINE_OK) continue;
         struct slm2_ppl one = {0};
-        int64_t left = o->max_tokens > 0 ? o->max_tokens - r->all.n_tokens : 0;
-        if ((st = slm2_perplexity_text(s, tok, doc.text, doc.n, r->n_ctx, o->stride, left, &one, err)) != SLM2_OK) {
+        if ((st = measure(s, tok, &doc, o, r, &one, err)) != SLM2_OK) {
             slm2_wrap(err, st, "%s: line %llu", path, (unsigned long long)doc.line);
             break;
         }
@@ -137,6 +186,7 @@ static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *to
         slm2_progress(name, slm2_corpus_fraction(c), "%.4f bits per byte", slm2_ppl_bits_per_byte(&r->all));
     }
     slm2_progress_end();
+    json_decref(root);
     slm2_corpus_close(c);
     return st;
 }
@@ -146,7 +196,7 @@ slm2_status slm2_perplexity_files(const struct slm2_model *m, const struct slm2_
     struct slm2_scorer *s;
     double start = slm2_now_s();
     *r = (struct slm2_ppl_result){.n_ctx = o->n_ctx ? o->n_ctx : slm2_min_int(m->cfg.n_ctx, 2048), .stride = o->stride};
-    if (o->stride < 0 || (o->stride > 0 && o->stride >= r->n_ctx))
+    if (o->stride < -1 || (o->stride > 0 && o->stride >= r->n_ctx))
         return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", o->stride, r->n_ctx);
     struct slm2_scorer_opts so = slm2_scorer_opts_default();
     so.backend = o->backend;
@@ -160,7 +210,7 @@ slm2_status slm2_perplexity_files(const struct slm2_model *m, const struct slm2_
     slm2_status st = SLM2_OK;
     for (int i = 0; i < n_paths && st == SLM2_OK; i++) st = measure_file(s, tok, paths[i], o, r, err);
     slm2_scorer_free(s);
-    if (st == SLM2_OK && r->all.n_tokens == 0) st = slm2_fail(err, SLM2_EFORMAT, "%s: no text to measure%s", n_paths ? paths[0] : "perplexity", r->n_bad ? "; want JSON lines {\"text\": ...}, or a .txt file" : "");
+    if (st == SLM2_OK && r->all.n_tokens == 0) st = slm2_fail(err, SLM2_EFORMAT, "%s: no text to measure%s", n_paths ? paths[0] : "perplexity", r->n_bad ? o->wikitext ? "; want JSON lines {\"page\": ...}" : "; want JSON lines {\"text\": ...}, or a .txt file" : "");
     r->seconds = slm2_now_s() - start;
     return st;
 }

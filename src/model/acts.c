@@ -165,6 +165,12 @@ slm2_status slm2_kv_init(struct slm2_kv *kv, const struct slm2_config *cfg, int 
     return SLM2_OK;
 }
 
+void slm2_kv_move(struct slm2_kv *kv, int to, int from, int n)
+{
+    size_t bytes = slm2_mat_row_bytes(kv->k);
+    for (struct slm2_mat *m = kv->k; m < kv->v + (kv->v - kv->k) && to != from; m++) memmove((uint8_t *)m->data + bytes * (size_t)to, (uint8_t *)m->data + bytes * (size_t)from, bytes * (size_t)n);
+}
+
 void slm2_kv_free(struct slm2_kv *kv)
 {
     slm2_arena_free(&kv->mem);

@@ -22,10 +22,20 @@ static struct slm2_seqs seqs_of(const struct slm2_batch *b, const int32_t *kv_st
     return (struct slm2_seqs){.n_seq = b->n_seq, .cu_seqlens = b->cu_seqlens, .kv_start = kv_start, .position = b->position};
 }
 
-void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const int32_t *slot)
+static void forward(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_seqs *seqs, const struct slm2_kv *kv)
 {
     struct slm2_ctx *c = a->c;
     int L = m->cfg.n_layer;
+    c->ops->embed(c, &a->x[0], weight(m, SLM2_P_EMBED), b->ids);
+    for (int l = 0; l < L; l++) {
+        slm2_model_layer_weights(m, c, l);
+        slm2_layer_forward(m, a, l, seqs, kv);
+    }
+    c->ops->layer_norm(c, &a->xf, a->mean, a->rstd, &a->x[L], weight(m, SLM2_P_NORM_W), weight(m, SLM2_P_NORM_B), m->cfg.norm_eps);
+}
+
+void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const int32_t *slot)
+{
     assert(b->n_tok >= 1 && b->n_tok <= a->max_tok && b->n_seq >= 1 && b->n_seq <= b->n_tok && (!kv || a->plan == SLM2_INFER));
     slm2_acts_resize(a, m, b->n_tok);
     for (int s = 0; s < b->n_seq; s++) {
@@ -36,12 +46,21 @@ void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const s
         }
     }
     struct slm2_seqs seqs = seqs_of(b, a->kv_start);
-    c->ops->embed(c, &a->x[0], weight(m, SLM2_P_EMBED), b->ids);
-    for (int l = 0; l < L; l++) {
-        slm2_model_layer_weights(m, c, l);
-        slm2_layer_forward(m, a, l, &seqs, kv);
+    forward(m, a, b, &seqs, kv);
+}
+
+void slm2_model_forward_at(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const struct slm2_kv_place *place)
+{
+    assert(b->n_tok >= 1 && b->n_tok <= a->max_tok && b->n_seq >= 1 && b->n_seq <= b->n_tok && a->plan == SLM2_INFER && kv->k->dtype == SLM2_F32);
+    slm2_acts_resize(a, m, b->n_tok);
+    for (int r = 0; r < b->n_tok; r++) {
+        assert(b->ids[r] >= 0 && b->ids[r] < m->cfg.vocab_size && place->at[r] >= 0 && place->at[r] < kv->n_slot * kv->n_ctx);
+        a->kv_index[r] = place->at[r];
     }
-    c->ops->layer_norm(c, &a->xf, a->mean, a->rstd, &a->x[L], weight(m, SLM2_P_NORM_W), weight(m, SLM2_P_NORM_B), m->cfg.norm_eps);
+    struct slm2_seqs seqs = seqs_of(b, NULL);
+    seqs.run = place->run;
+    seqs.cu_runs = place->cu_runs;
+    forward(m, a, b, &seqs, kv);
 }
 
 void slm2_model_logits(const struct slm2_model *m, struct slm2_acts *a, int row, int n, float *logits)
@@ -60,17 +79,32 @@ static int rows_with_target(struct slm2_acts *a, const struct slm2_batch *b)
     return n;
 }
 
-/* Logits of the n gathered rows from rows[] into a->logits, with their targets beside them. */
-static void head_chunk(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const int32_t *rows, int n)
+/* Logits of the n gathered rows from rows[] into a->logits. */
+static void head_rows(const struct slm2_model *m, struct slm2_acts *a, const int32_t *rows, int n)
 {
     struct slm2_ctx *c = a->c;
     a->head_x.n_row = a->logits.n_row = n;
+    c->ops->embed(c, &a->head_x, &a->xf, rows); /* gathers rows */
+    c->ops->linear(c, &a->logits, &a->head_x, weight(m, SLM2_P_HEAD), NULL);
+}
+
+/* The same, with their targets beside them. */
+static void head_chunk(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const int32_t *rows, int n)
+{
     for (int i = 0; i < n; i++) {
         a->head_target[i] = b->target[rows[i]];
         a->head_weight[i] = b->weight[rows[i]];
     }
-    c->ops->embed(c, &a->head_x, &a->xf, rows); /* gathers rows */
-    c->ops->linear(c, &a->logits, &a->head_x, weight(m, SLM2_P_HEAD), NULL);
+    head_rows(m, a, rows, n);
+}
+
+void slm2_model_logprob_at(const struct slm2_model *m, struct slm2_acts *a, const int32_t *row, const int32_t *target, int n, float *lp, int32_t *argmax)
+{
+    for (int i = 0; i < n; i += a->max_logit_rows) {
+        int k = slm2_min_int(n - i, a->max_logit_rows);
+        head_rows(m, a, row + i, k);
+        a->c->ops->logprob(a->c, lp + i, argmax ? argmax + i : NULL, NULL, &a->logits, target + i, NULL);
+    }
 }
 
 void slm2_model_logprob(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, int32_t *argmax)

@@ -69,10 +69,18 @@ void slm2_kv_free(struct slm2_kv *kv);
 /* Runs the layers on the batch up to and with the final norm.  kv NULL: training form, keys are the batch's own rows.  With kv, slot[s] is
  * the cache slot of sequence s and position[] continues what the slot holds.  Ids and positions must be in range (assert). */
 void slm2_model_forward(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const int32_t *slot);
+/* Keys and values anywhere in a cache of one slot, so that sequences share the rows of a common beginning: those of token r go to cache row
+ * at[r], sequence s sees the rows of run[cu_runs[s]] ... run[cu_runs[s+1] - 1] one behind the other (struct slm2_seqs), its own among them. */
+struct slm2_kv_place { const int32_t *at; const struct slm2_run *run; const int32_t *cu_runs; };
+/* The same bits as a sequence by itself.  Cache and activations in F32. */
+void slm2_model_forward_at(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, const struct slm2_kv *kv, const struct slm2_kv_place *place);
+void slm2_kv_move(struct slm2_kv *kv, int to, int from, int n); /* rows of every layer; they may overlap */
 /* After forward: fp32 logits of batch row `row` .. into logits[n, vocab_size]. */
 void slm2_model_logits(const struct slm2_model *m, struct slm2_acts *a, int row, int n, float *logits);
 /* After forward: lp[n_tok] = log p(target), 0 without target; argmax [n_tok] may be NULL (the greedy prediction; -1 for rows without target). Rows without target cost nothing. */
 void slm2_model_logprob(const struct slm2_model *m, struct slm2_acts *a, const struct slm2_batch *b, float *lp, int32_t *argmax);
+/* After forward: lp[n] = log p(target[i]) at batch row row[i]; a row may come more than once. */
+void slm2_model_logprob_at(const struct slm2_model *m, struct slm2_acts *a, const int32_t *row, const int32_t *target, int n, float *lp, int32_t *argmax);
 /* After forward (not INFER): adds the gradients of -sum_r weight[r] lp[r] to the params' grads; lp[n_tok] may be NULL.  Rows of weight 0 still get their lp.
  * Gradients become final from the end of the flat buffer to its start; on_final (NULL allowed) is told how far, layer by layer. */
 struct slm2_on_final { void (*call)(void *user, size_t from); void *user; }; /* elements [from, flat_elems) are final for this batch */

@@ -16,14 +16,28 @@ struct slm2_mat {
     int stride; /* elements from row to row, >= n_col */
 };
 
+struct slm2_run { int row, n; }; /* rows of keys that lie one behind the other */
+
 /* Where sequences lie.  Query row r of sequence s (cu_seqlens[s] <= r < cu_seqlens[s+1]) sees the key rows kv_start[s] ...
- * kv_start[s] + position[r], inclusive.  In training k and v are the batch's own rows: kv_start = cu_seqlens. */
+ * kv_start[s] + position[r], inclusive.  In training k and v are the batch's own rows: kv_start = cu_seqlens.
+ * Sequences that share their beginnings have keys in several pieces: with `run`, sequence s sees the first position[r] + 1 of the rows of
+ * run[cu_runs[s]] ... run[cu_runs[s+1] - 1], in that order, and kv_start is not read.  Forward only; the bits are those of keys in one piece.
+ * Not where attention multiplies in bf16 (BF16 and Q8_0 keys without `exact`). */
 struct slm2_seqs {
     int n_seq;
-    const int32_t *cu_seqlens; /* [n_seq + 1] */
-    const int32_t *kv_start;   /* [n_seq] */
-    const int32_t *position;   /* [n_tok] */
+    const int32_t *cu_seqlens;  /* [n_seq + 1] */
+    const int32_t *kv_start;    /* [n_seq] */
+    const int32_t *position;    /* [n_tok] */
+    const struct slm2_run *run; /* NULL: in one piece */
+    const int32_t *cu_runs;     /* [n_seq + 1] */
 };
+/* The row of key j; *left: rows from it to the end of its piece. */
+static inline int slm2_run_row(const struct slm2_run *run, int j, int *left)
+{
+    for (; j >= run->n; run++) j -= run->n;
+    *left = run->n - j;
+    return run->row + j;
+}
 
 enum { SLM2_SQ_CHUNK = 4096 }; /* elements whose squares are one sum: a norm is the sum of such sums in order, whoever computed them */
 

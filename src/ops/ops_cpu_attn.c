@@ -11,6 +11,7 @@
  *
  * Backward: a piece is (sequence, kv head); its query heads and rows come in order, weights are recomputed from lse. */
 #include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <omp.h>
 
@@ -70,10 +71,11 @@ static struct attn attn_of(const struct slm2_ctx *c, const struct slm2_mat *q, c
     return (struct attn){q, k, v, position, n_head, group, hd, part, (float)(1 / sqrt((double)hd)), bf16};
 }
 
-/* Rows [r0, r0 + n) of one sequence, whose keys begin at row key0, and of the heads those from h0 on, n_set sets of a->part heads each.  The
+/* Rows [r0, r0 + n) of one sequence, whose keys lie in the pieces of run, and of the heads those from h0 on, n_set sets of a->part heads each.  The
  * lines of a set lie together, and in them those of a row. */
 struct lines {
-    int r0, n, h0, n_set, key0, n_key;
+    int r0, n, h0, n_set, n_key;
+    const struct slm2_run *run;
     void *q;               /* [line][hd], fp32 with the scale, or bf16 */
     float *sum, *state;    /* [line][hd], [line][SLM2_ATTN_STATE]; fp32: sum of weights, largest score */
     float *tile[2], *s;    /* keys and values of a tile; scores */
@@ -147,6 +149,20 @@ static const float *cache_panel(const struct slm2_ctx *c, const struct slm2_mat 
     return tmp;
 }
 
+/* The same for the keys from j on, wherever they lie. */
+static const float *key_panel(const struct slm2_ctx *c, const struct slm2_mat *m, const struct lines *l, int j, int keys, int col, int hd, float *tmp, size_t *ld)
+{
+    int n, row = slm2_run_row(l->run, j, &n);
+    if (n >= keys) return cache_panel(c, m, row, keys, col, hd, tmp, ld);
+    *ld = (size_t)hd;
+    for (int at = 0; at < keys; at += n) {
+        row = slm2_run_row(l->run, j + at, &n);
+        n = slm2_min_int(n, keys - at);
+        load_scaled(c, tmp + (size_t)at * (size_t)hd, m, row, n, col, hd, 1.0f);
+    }
+    return tmp;
+}
+
 /* Set `set` against the keys from j on, in fp32. */
 static void tile_fp32(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int set, int j)
 {
@@ -154,11 +170,11 @@ static void tile_fp32(const struct slm2_ctx *c, const struct attn *a, struct lin
     int keys = slm2_min_int(KEYS, l->n_key - j), n = l->n * a->part, first = 0, col = (l->h0 + set * a->part) / a->group * a->hd;
     while (first < n && l->seen[first] <= j) first++; /* rows come in order: those before see nothing of this tile */
     size_t ld, d = (size_t)a->hd, at = (size_t)(set * n + first), lines = (size_t)(n - first);
-    const float *kp = cache_panel(c, a->k, l->key0 + j, keys, col, a->hd, l->tile[0], &ld);
+    const float *kp = key_panel(c, a->k, l, j, keys, col, a->hd, l->tile[0], &ld);
     k->gemm_nt(l->s, KEYS, (const float *)l->q + at * d, d, kp, ld, lines, (size_t)keys, d, false);
     for (size_t i = 0; i < lines; i++)
         online_softmax(k, l->s + i * KEYS, slm2_min_int(keys, l->seen[(size_t)first + i] - j), keys, l->sum + (at + i) * d, l->state + (at + i) * SLM2_ATTN_STATE, d);
-    const float *vp = cache_panel(c, a->v, l->key0 + j, keys, col, a->hd, l->tile[1], &ld);
+    const float *vp = key_panel(c, a->v, l, j, keys, col, a->hd, l->tile[1], &ld);
     k->gemm_nn(l->sum + at * d, d, l->s, KEYS, 1, vp, ld, lines, d, (size_t)keys, true);
 }
 
@@ -166,40 +182,44 @@ static void tile_bf16(const struct slm2_ctx *c, const struct attn *a, struct lin
 {
     const struct slm2_attn_kernels *t = c->k->attn;
     int n = l->n * a->part, col = (l->h0 + set * a->part) / a->group * a->hd;
+    int left, row = slm2_run_row(l->run, j, &left);
     size_t keys = (size_t)slm2_min_int(BF_KEYS, l->n_key - j), d = (size_t)a->hd, at = (size_t)(set * n);
+    assert((size_t)left >= keys);
     uint16_t *kp = (uint16_t *)l->tile[0], *vp = (uint16_t *)l->tile[1];
-    t->pack_across(kp, slm2_cpu_at(a->k, l->key0 + j, col), slm2_mat_row_bytes(a->k), a->k->dtype, keys, d);
-    t->pack_along(vp, slm2_cpu_at(a->v, l->key0 + j, col), slm2_mat_row_bytes(a->v), a->v->dtype, keys, d);
+    t->pack_across(kp, slm2_cpu_at(a->k, row, col), slm2_mat_row_bytes(a->k), a->k->dtype, keys, d);
+    t->pack_along(vp, slm2_cpu_at(a->v, row, col), slm2_mat_row_bytes(a->v), a->v->dtype, keys, d);
     t->step(l->sum + at * d, l->state + at * SLM2_ATTN_STATE, (const uint16_t *)l->q + at * d, l->seen, j, (size_t)n, kp, vp, d, a->scale);
 }
 
-/* Either of both for a single row, all its sets at once, with the same bits. */
-static void tile_single(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int j)
+/* Either of both for a single row, all its sets at once, with the same bits; false, and nothing done, for a tile of several pieces. */
+static bool tile_single(const struct slm2_ctx *c, const struct attn *a, struct lines *l, int j)
 {
     const struct slm2_kernels *k = c->k;
-    int keys = slm2_min_int(a->bf16 ? BF_KEYS : KEYS, l->n_key - j);
+    int keys = slm2_min_int(a->bf16 ? BF_KEYS : KEYS, l->n_key - j), left, row = slm2_run_row(l->run, j, &left);
+    if (left < keys) return false;
     size_t d = (size_t)a->hd, n_line = (size_t)(l->n_set * a->part), h0 = (size_t)l->h0, group = (size_t)a->group;
-    const void *kp = slm2_cpu_at(a->k, l->key0 + j, 0), *vp = slm2_cpu_at(a->v, l->key0 + j, 0);
+    const void *kp = slm2_cpu_at(a->k, row, 0), *vp = slm2_cpu_at(a->v, row, 0);
     size_t k_bytes = slm2_mat_row_bytes(a->k), v_bytes = slm2_mat_row_bytes(a->v);
     if (a->bf16) {
         k->attn->single(l->sum, l->state, l->s, l->q, h0, n_line, group, d, kp, k_bytes, a->k->dtype, vp, v_bytes, a->v->dtype, (size_t)keys, a->scale);
-        return;
+        return true;
     }
     k->heads_dot[a->k->dtype](l->s, KEYS, l->q, h0, n_line, group, d, kp, k_bytes, (size_t)keys);
     for (size_t i = 0; i < n_line; i++) online_softmax(k, l->s + i * KEYS, keys, keys, l->sum + i * d, l->state + i * SLM2_ATTN_STATE, d);
     k->heads_sum[a->v->dtype](l->sum, l->s, KEYS, h0, n_line, group, d, vp, v_bytes, (size_t)keys);
+    return true;
 }
 
 /* o = softmax(scale q k^T) v for rows [r0, r0 + n) of one sequence, heads h0 .. h0 + n_set * a->part. */
-static void attn_lines(struct slm2_ctx *c, const struct attn *a, struct slm2_mat *o, float *lse, int r0, int n, int h0, int n_set, int key0, float *tmp)
+static void attn_lines(struct slm2_ctx *c, const struct attn *a, struct slm2_mat *o, float *lse, int r0, int n, int h0, int n_set, const struct slm2_run *run, float *tmp)
 {
-    struct lines l = {.r0 = r0, .n = n, .h0 = h0, .n_set = n_set, .key0 = key0};
+    struct lines l = {.r0 = r0, .n = n, .h0 = h0, .n_set = n_set, .run = run};
     size_t d = (size_t)a->hd;
     const bool single = n == 1 && (a->bf16 || (c->k->heads_dot[a->k->dtype] && c->k->heads_sum[a->v->dtype]));
     start_lines(c, a, &l, tmp);
     for (int j = 0; j < l.n_key; j += a->bf16 ? BF_KEYS : KEYS) {
-        if (single) tile_single(c, a, &l, j);
-        for (int set = 0; !single && set < n_set; set++) {
+        if (single && tile_single(c, a, &l, j)) continue;
+        for (int set = 0; set < n_set; set++) {
             if (a->bf16) tile_bf16(c, a, &l, set, j);
             else tile_fp32(c, a, &l, set, j);
         }
@@ -223,11 +243,12 @@ static void attn_share(struct slm2_ctx *c, const struct attn *a, struct slm2_mat
 {
     int n_set = a->n_head / a->part, block = 0;
     for (int s = 0; s < seqs->n_seq; s++) {
+        const struct slm2_run whole = {seqs->run ? 0 : seqs->kv_start[s], INT_MAX}, *run = seqs->run ? seqs->run + seqs->cu_runs[s] : &whole;
         for (int r = seqs->cu_seqlens[s]; r < seqs->cu_seqlens[s + 1]; r += LINES / a->part, block++) {
             int n = slm2_min_int(LINES / a->part, seqs->cu_seqlens[s + 1] - r), at_once = LINES / (n * a->part);
             int turn = n_set % n_thread ? (t + block) % n_thread : t;
             int from = (int)((int64_t)n_set * turn / n_thread), to = (int)((int64_t)n_set * (turn + 1) / n_thread);
-            for (int g = from; g < to; g += at_once) attn_lines(c, a, o, lse, r, n, g * a->part, slm2_min_int(at_once, to - g), seqs->kv_start[s], c->scratch[t]);
+            for (int g = from; g < to; g += at_once) attn_lines(c, a, o, lse, r, n, g * a->part, slm2_min_int(at_once, to - g), run, c->scratch[t]);
         }
     }
 }
@@ -236,6 +257,7 @@ void slm2_cpu_attn(struct slm2_ctx *c, struct slm2_mat *o, float *lse, const str
                    int n_head, int n_kv_head, const struct slm2_seqs *seqs)
 {
     const struct attn a = attn_of(c, q, k, v, n_head, n_kv_head, seqs->position);
+    assert(!a.bf16 || !seqs->run);
 #pragma omp parallel num_threads(c->n_threads)
     attn_share(c, &a, o, lse, seqs, omp_get_thread_num(), omp_get_num_threads());
 }

@@ -1,5 +1,6 @@
 /* ops_ref.c - every operation straight from its equation: one thread, one element at a time, sums in double, no scratch.
  * Slow on purpose: it is the judge of the other backends. */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,19 +282,20 @@ static double dot(const struct slm2_mat *a, int ra, int ca, const struct slm2_ma
 }
 
 static void attn_row(struct slm2_mat *o, float *lse, const struct slm2_mat *q, const struct slm2_mat *k, const struct slm2_mat *v, int r, int h,
-                     int n_head, int n_kv_head, int key0, int n_key)
+                     int n_head, int n_kv_head, const struct slm2_run *run, int n_key)
 {
-    int hd = q->n_col / n_head, g = h / (n_head / n_kv_head);
+    int hd = q->n_col / n_head, g = h / (n_head / n_kv_head), left;
     double scale = 1 / sqrt((double)hd), m = -(double)INFINITY, sum = 0;
-    for (int j = 0; j < n_key; j++) m = fmax(m, scale * dot(q, r, h * hd, k, key0 + j, g * hd, hd));
+    for (int j = 0; j < n_key; j++) m = fmax(m, scale * dot(q, r, h * hd, k, slm2_run_row(run, j, &left), g * hd, hd));
     for (int d0 = 0; d0 < hd; d0 += CHUNK) {
         int n = slm2_min_int(CHUNK, hd - d0);
         double acc[CHUNK] = {0};
         sum = 0;
         for (int j = 0; j < n_key; j++) {
-            double p = exp(scale * dot(q, r, h * hd, k, key0 + j, g * hd, hd) - m);
+            int row = slm2_run_row(run, j, &left);
+            double p = exp(scale * dot(q, r, h * hd, k, row, g * hd, hd) - m);
             sum += p;
-            for (int d = 0; d < n; d++) acc[d] += p * get(v, key0 + j, g * hd + d0 + d);
+            for (int d = 0; d < n; d++) acc[d] += p * get(v, row, g * hd + d0 + d);
         }
         for (int d = 0; d < n; d++) set(o, r, h * hd + d0 + d, acc[d] / sum);
     }
@@ -305,8 +307,9 @@ static void ref_attn(struct slm2_ctx *c, struct slm2_mat *o, float *lse, const s
 {
     (void)c;
     for (int s = 0; s < seqs->n_seq; s++) {
+        const struct slm2_run whole = {seqs->run ? 0 : seqs->kv_start[s], INT_MAX}, *run = seqs->run ? seqs->run + seqs->cu_runs[s] : &whole;
         for (int r = seqs->cu_seqlens[s]; r < seqs->cu_seqlens[s + 1]; r++) {
-            for (int h = 0; h < n_head; h++) attn_row(o, lse, q, k, v, r, h, n_head, n_kv_head, seqs->kv_start[s], seqs->position[r] + 1);
+            for (int h = 0; h < n_head; h++) attn_row(o, lse, q, k, v, r, h, n_head, n_kv_head, run, seqs->position[r] + 1);
         }
     }
 }
