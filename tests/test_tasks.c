@@ -423,6 +423,34 @@ static void test_bad_tasks(void **state)
     assert_non_null(strstr(err.msg, "astrology"));
 }
 
+/* Of a file with all parts a task takes its own, from lines and from one JSON array. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const char a[] = "{\"question\":\"Q1\",\"subject\":\"anatomy\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":1}", b[] = "{\"question\":\"on anatomy\",\"subject\":\"virology\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":2}";
+    struct slm2_err err;
+    assert_int_equal(slm2_dir_make(in_dir("parts/mmlu"), NULL), SLM2_OK);
+    for (int form = 0; form < 3; form++) {
+        struct slm2_task t;
+        struct slm2_buf text = {0};
+        slm2_buf_printf(&text, form == 0 ? "%s\n%s\n" : form == 1 ? "[%s,%s]" : "%s\n{\"anatomy\": %.0s\n", a, b);
+        put_file("parts/mmlu/items.jsonl", text.v);
+        slm2_buf_free(&text);
+        slm2_status st = slm2_task_open(&t, "configs/tasks/mmlu_subjects.yml", &(struct slm2_task_opts){.data_dir = in_dir("parts"), .part = "anatomy", .n_shot = 0, .rules = -1}, &err);
+        if (form == 2) {
+            assert_int_equal(st, SLM2_EFORMAT);
+            assert_non_null(strstr(err.msg, "line 2"));
+            break;
+        }
+        check_ok(st, &err);
+        assert_int_equal(t.n, 1);
+        assert_string_equal(text_at(slm2_task_item(&t, 0), "question"), "Q1");
+        slm2_task_free(&t);
+    }
+    assert_int_equal(slm2_task_open(&(struct slm2_task){0}, "configs/tasks/mmlu_subjects.yml", &(struct slm2_task_opts){.data_dir = in_dir("parts"), .part = "virology", .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "of part virology"));
+}
+
 /* Examples out of the items themselves: never the item, the same from call to call. */
 static void test_own_examples(void **state)
 {
@@ -805,7 +833,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_primitives), cmocka_unit_test(test_random_samples), cmocka_unit_test(test_strings), cmocka_unit_test(test_template), cmocka_unit_test(test_filters),
         cmocka_unit_test(test_gsm8k_filters), cmocka_unit_test(test_match), cmocka_unit_test(test_hellaswag_golden), cmocka_unit_test(test_forms), cmocka_unit_test(test_logiqa_text), cmocka_unit_test(test_wikitext),
-        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
+        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_parts), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
     int n_failed = cmocka_run_group_tests(tests, begin, end), n_tests = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
     return n_failed != 0;

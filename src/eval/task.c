@@ -1,5 +1,6 @@
 /* task.c - reads a task: its settings, its records, the draw of its examples.  Every setting is a row of the table below; anything else in the
  * YAML is an error. */
+#define _GNU_SOURCE /* memmem */
 #include "eval/task.h"
 
 #include <stdio.h>
@@ -7,10 +8,12 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/num.h"
 #include "data/records.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
+#include "eval/pystr.h"
 #include "eval/task_impl.h"
 
 const char *const slm2_task_kinds[] = {"choice", "word", "generate", "perplexity", NULL};
@@ -217,6 +220,34 @@ static slm2_status take(void *user, json_t *j, const char *what, struct slm2_err
     return st == SLM2_OK ? st : slm2_wrap(err, st, "%s", what);
 }
 
+/* Records of one part out of a file with many (57 subjects would parse it 57 times over): lines that do not name the part are passed over
+ * unparsed.  *whole: it is no file of lines, and nothing was read. */
+static slm2_status read_part(struct loading *l, const char *path, bool *whole, struct slm2_err *err)
+{
+    const char *part = l->t->part, *line;
+    struct slm2_lines *lines;
+    size_t n;
+    char what[4200];
+    SLM2_TRY(slm2_lines_open(&lines, path, err));
+    slm2_status st = SLM2_OK;
+    *whole = false;
+    while (st == SLM2_OK && (st = slm2_lines_next(lines, &line, &n, err)) == SLM2_OK && line) {
+        json_t *j;
+        size_t blank = slm2_py_lstrip(line, n);
+        if (slm2_lines_number(lines) == 1 && blank < n && line[blank] == '[') {
+            *whole = true;
+            break;
+        }
+        if (!memmem(line, n, part, strlen(part))) continue;
+        snprintf(what, sizeof what, "%s: line %llu", path, (unsigned long long)slm2_lines_number(lines));
+        if ((st = slm2_json_parse(&j, line, n, what, err)) != SLM2_OK) break;
+        st = take(l, j, what, err);
+        json_decref(j);
+    }
+    slm2_lines_close(lines);
+    return st;
+}
+
 /* out[cap]: the file in the data folder, beside the task's definition, or as it is named. */
 static slm2_status find_data(const struct slm2_task *t, const char *data_dir, const char *name, char *out, size_t cap, struct slm2_err *err)
 {
@@ -245,7 +276,9 @@ static slm2_status read_records(struct slm2_task *t, const char *data_dir, const
         snprintf(text, sizeof text, "%.*s.txt", (int)strcspn(name, "."), name);
         if (find_data(t, data_dir, text, path, sizeof path, &no) == SLM2_OK) return slm2_form_logiqa_text(path, list, err);
     }
-    return st == SLM2_OK ? slm2_records_read(path, 0, true, take, &l, &n_bad, err) : st;
+    bool whole = true;
+    if (st == SLM2_OK && t->part && *t->where) st = read_part(&l, path, &whole, err);
+    return st == SLM2_OK && whole ? slm2_records_read(path, 0, true, take, &l, &n_bad, err) : st;
 }
 
 /* Paths of texts are made final once, so that whoever measures need not search. */
