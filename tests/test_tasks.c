@@ -313,6 +313,7 @@ static void test_forms(void **state)
     static const struct { const char *form, *item, *key, *want; } cases[] = { /* want NULL: refused; "skip": left out */
         {"winogrande", "{\"sentence\":\"a _ b _ c \",\"option1\":\"x\",\"option2\":\"y\"}", "contexts", "[\"a x\",\"a y\"]"},
         {"winogrande", "{\"sentence\":\"a _ b _ c \",\"option1\":\"x\",\"option2\":\"y\"}", "continuation", "\"b _ c\""},
+        {"hellaswag", "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":[\"x\",7]}", "choices", NULL}, {"hellaswag", "{\"activity_label\":\"a\",\"ctx_a\":\"b\"}", "choices", NULL},
         {"winogrande", "{\"sentence\":\"none\",\"option1\":\"x\",\"option2\":\"y\"}", "contexts", NULL},
         {"winogrande", "{\"sentence\":\"a _\",\"option1\":\"x\"}", "contexts", NULL},
         {"wsc273", "{\"text\":\"I saw it. It ran\",\"pronoun\":\"It\",\"pronoun_loc\":10,\"options\":[\"The cat\",\"a dog\"],\"label\":0}", "context_options", "[\"I saw it. The cat\",\"I saw it. a dog\"]"},
@@ -366,6 +367,9 @@ static void test_logiqa_text(void **state)
     put_file("raw/logiqa/items.txt", "\nb\nContext\n\nQuestion\n");
     assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "line 4"));
+    put_file("raw/logiqa/items.txt", "\ne\nContext\nQuestion\nA.a\nB.b\nC.c\nD.d\n");
+    assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "items.txt: record 1"));
     put_file("raw/logiqa/items.txt", "\nb\nContext\n");
     assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "ends within"));
@@ -398,7 +402,7 @@ static void test_bad_tasks(void **state)
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: a\nnonsense: 1\n", "nonsense"}, {"prompt: '{q}'\ndata: items.jsonl\n", "name"},
         {"name: a\nprompt: '{q'\ndata: items.jsonl\n", "begins no"}, {"name: a\nprompt: '{zz}'\ndata: items.jsonl\nchoices: c\ngold: a\n", "zz"}, {"name: a\nprompt: '{q|loud}'\ndata: items.jsonl\n", "loud"},
         {"name: a\nprompt: '{q}'\ndata: none.jsonl\n", "none.jsonl"}, {"name: a\nprompt: '{q}'\n", "data"}, {"name: a\ndata: items.jsonl\n", "prompt"},
-        {"name: a/b\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: a\nkind: quiz\n", "quiz"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: q\ngold: a\n", "at least two"},
+        {"name: a/b\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: 'a{b}'\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: a\nkind: quiz\n", "quiz"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: q\ngold: a\n", "at least two"},
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: l\n", "names none"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: a\nmetrics: [f1]\n", "f1"},
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: 7\n", "names none"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: l\nlabels: [de, fr]\n", "one of the labels"},
         {"name: a\nkind: generate\nprompt: '{q}'\ndata: items.jsonl\ngold: zz\n", "zz"}, {"name: a\nkind: generate\nprompt: '{q}'\ndata: items.jsonl\ngold: q\nnormalise: [regex]\n", "regex"},

@@ -110,9 +110,11 @@ static slm2_status choose_part(struct slm2_task *t, const char *part, struct slm
 
 static slm2_status check_name(const struct slm2_task *t, struct slm2_err *err)
 {
-    size_t n = strlen(t->name), ok = strspn(t->name, t->part ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-" : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-{}");
-    if (n > 40 || ok != n) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\", want up to 40 letters, digits, '_' and '-'", t->name);
-    if (t->each.n && !strstr(t->name, "{each}") && !t->part) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\" lacks {each}, the parts would all be called so", t->name);
+    static const char letters[] = "{}ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    bool open = t->each.n && !t->part; /* {each} may stand in it */
+    size_t n = strlen(t->name);
+    if (n > 40 || strspn(t->name, open ? letters : letters + 2) != n) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\", want up to 40 letters, digits, '_' and '-'", t->name);
+    if (open && !strstr(t->name, "{each}")) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\" lacks {each}, the parts would all be called so", t->name);
     return SLM2_OK;
 }
 
@@ -248,6 +250,20 @@ static slm2_status read_part(struct loading *l, const char *path, bool *whole, s
     return st;
 }
 
+static slm2_status read_logiqa(struct loading *l, const char *path, struct slm2_err *err)
+{
+    json_t *list = json_array(), *j;
+    size_t i;
+    char what[4200];
+    slm2_status st = slm2_form_logiqa_text(path, list, err);
+    json_array_foreach(list, i, j) {
+        snprintf(what, sizeof what, "%s: record %zu", path, i + 1);
+        if (st == SLM2_OK) st = take(l, j, what, err);
+    }
+    json_decref(list);
+    return st;
+}
+
 /* out[cap]: the file in the data folder, beside the task's definition, or as it is named. */
 static slm2_status find_data(const struct slm2_task *t, const char *data_dir, const char *name, char *out, size_t cap, struct slm2_err *err)
 {
@@ -269,12 +285,13 @@ static slm2_status read_records(struct slm2_task *t, const char *data_dir, const
     char path[4096];
     struct loading l = {t, list};
     int64_t n_bad = 0;
+    size_t stem = strlen(name);
     slm2_status st = find_data(t, data_dir, name, path, sizeof path, err);
-    if (st == SLM2_EIO && strcmp(t->form, "logiqa") == 0) { /* the form in which it was published */
+    if (st == SLM2_EIO && strcmp(t->form, "logiqa") == 0 && stem > 6 && strcmp(name + stem - 6, ".jsonl") == 0) { /* the form in which it was published */
         char text[2048];
         struct slm2_err no;
-        snprintf(text, sizeof text, "%.*s.txt", (int)strcspn(name, "."), name);
-        if (find_data(t, data_dir, text, path, sizeof path, &no) == SLM2_OK) return slm2_form_logiqa_text(path, list, err);
+        snprintf(text, sizeof text, "%.*s.txt", (int)stem - 6, name);
+        if (find_data(t, data_dir, text, path, sizeof path, &no) == SLM2_OK) return read_logiqa(&l, path, err);
     }
     bool whole = true;
     if (st == SLM2_OK && t->part && *t->where) st = read_part(&l, path, &whole, err);
