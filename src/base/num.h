@@ -12,6 +12,7 @@ static inline size_t slm2_align_up(size_t n, size_t a) { return (n + a - 1) / a 
 static inline int slm2_min_int(int a, int b) { return a < b ? a : b; }
 static inline int slm2_max_int(int a, int b) { return a > b ? a : b; }
 static inline size_t slm2_min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t slm2_max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* bf16 is the upper half of an IEEE single: 1 sign, 8 exponent, 7 fraction bits. */
 static inline float slm2_bf16_to_f32(uint16_t h)

@@ -3,19 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/use.h"
 #include "eval/eval.h"
+#include "eval/harness.h"
+#include "eval/reported.h"
 #include "eval/show.h"
 
 struct opts {
-    char *model, *tokenizer, *out, *samples, *ledger, *prefix, *data_dir, *task_dir;
+    char *model, *tokenizer, *out, *out_dir, *samples, *markdown, *reported, *keep, *ledger, *prefix, *data_dir, *task_dir;
     struct slm2_conf_list tasks; /* of char * */
     int64_t limit, seed, show;
-    int n_shot, threads, batch_tokens;
-    bool json, exact, list;
+    int n_shot, threads, batch_tokens, bootstrap_iters;
+    bool json, exact, list, one_by_one;
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .help = "folder, .safetensors or .gguf file", .alias = 'm'},
@@ -28,8 +31,14 @@ static const struct slm2_opt table[] = {
     {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "0", .help = "examples before each item; 0: as the task says, -1: none"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "file of the tokenizer; default: the model's, else the bundled one"},
     {.name = "batch_tokens", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, batch_tokens), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens computed at once; 0: 1024"},
+    {.name = "one_by_one", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, one_by_one), .help = "each request in a pass of its own: the same figures, slowly; to measure what the batches gain"},
+    {.name = "keep", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, keep), .help = "folder where answers are kept as they come: after a stop or a crash the same command goes on from there"},
+    {.name = "bootstrap_iters", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, bootstrap_iters), .lo = -1, .hi = 1 << 24, .def = "0", .help = "resamples for the standard error of a perplexity; 0: 100000, -1: none"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "the results as one JSON object instead of the table"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .help = "file for the JSON results", .alias = 'o'},
+    {.name = "out_dir", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out_dir), .help = "folder for the files of lm-evaluation-harness: results_TIME.json, samples_TASK_TIME.jsonl"},
+    {.name = "markdown", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, markdown), .help = "file for tables beside the published figures, with the differences in standard errors; -: stdout, instead of the table"},
+    {.name = "reported", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, reported), .def = "assets/eval/reported.json", .help = "the published figures"},
     {.name = "samples", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, samples), .help = "JSON file for every prompt with what the model made of it"},
     {.name = "ledger", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, ledger), .help = "SQLite ledger that receives the figures eval.TASK.METRIC"},
     {.name = "prefix", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, prefix), .help = "in front of the figures' names in the ledger: \"sft.\""},
@@ -88,11 +97,26 @@ static int look(const struct opts *o)
     return st ? slm2_cli_fail(&err) : 0;
 }
 
+static slm2_status write_markdown(const struct opts *o, const struct slm2_eval_result *r, struct slm2_err *err)
+{
+    struct slm2_buf text = {0};
+    json_t *tables;
+    SLM2_TRY(slm2_reported_read(&tables, o->reported, err));
+    slm2_status st = slm2_reported_markdown(r, tables, o->model, &text, err);
+    if (st == SLM2_OK && strcmp(o->markdown, "-") == 0) fwrite(text.v, 1, text.n, stdout);
+    else if (st == SLM2_OK) st = slm2_file_write(o->markdown, text.v, text.n, err);
+    json_decref(tables);
+    slm2_buf_free(&text);
+    return st;
+}
+
 static int run(const struct opts *o)
 {
     struct slm2_err err;
     struct slm2_use u = {0};
+    struct slm2_eval_args args;
     struct slm2_eval_result r = {0};
+    char path[4096];
     struct slm2_ledger *ledger = NULL;
     struct slm2_buf text = {0}, out = {0};
     const char **names = NULL;
@@ -102,13 +126,17 @@ static int run(const struct opts *o)
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
-    st = slm2_eval(&(struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit, .n_shot = o->n_shot, .seed = o->seed,
-                                            .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .ledger = ledger, .prefix = o->prefix,
-                                            .samples = *o->samples != '\0', .interrupt = slm2_cli_catch_stop()}, &r, &err);
+    args = (struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit,
+                                   .n_shot = o->n_shot, .seed = o->seed, .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .one_by_one = o->one_by_one, .keep = *o->keep ? o->keep : NULL,
+                                   .bootstrap_iters = o->bootstrap_iters, .ledger = ledger, .prefix = o->prefix, .samples = *o->samples || *o->out_dir, .interrupt = slm2_cli_catch_stop()};
+    st = slm2_eval(&args, &r, &err);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(r.json, o->out, &err);
     if (st == SLM2_OK && *o->samples) st = slm2_json_write(r.samples, o->samples, &err);
+    if (st == SLM2_OK && *o->out_dir) st = slm2_harness_write(&r, &args, o->out_dir, path, sizeof path, &err);
+    if (st == SLM2_OK && *o->out_dir) slm2_cli_note("%s", path);
+    if (st == SLM2_OK && *o->markdown) st = write_markdown(o, &r, &err);
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(r.json));
-    else if (st == SLM2_OK) {
+    else if (st == SLM2_OK && strcmp(o->markdown, "-") != 0) {
         slm2_eval_table(&r, &out);
         st = slm2_buf_check(&out, &err);
         if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);

@@ -10,9 +10,10 @@
 #include <signal.h>
 
 #include "eval/perplexity.h"
+#include "eval/score.h"
 #include "train/ledger.h"
 
-#define SLM2_EVAL_VERSION 1 /* of the way tasks are scored; a change of numbers changes it */
+#define SLM2_EVAL_VERSION 2 /* of the way tasks are scored; a change of numbers changes it */
 
 struct slm2_eval_args {
     const struct slm2_model *model; /* borrowed */
@@ -28,9 +29,12 @@ struct slm2_eval_args {
     const char *backend, *isa;
     bool exact;                     /* as in struct slm2_ctx_opts */
     int n_threads, batch_tokens;
+    bool one_by_one;                /* each request in a pass of its own (score.h): the same figures, slowly */
+    const char *keep;               /* folder where answers are kept as they come and looked for (kept.h); NULL: nowhere */
+    int bootstrap_iters;            /* resamples for the standard error of a perplexity; 0: 100000, < 0: none */
     struct slm2_ledger *ledger;     /* figures "eval.TASK.METRIC" are put there, not committed; or NULL */
     const char *prefix;             /* in front of these keys: "sft." gives "sft.eval.TASK.METRIC"; or NULL */
-    bool samples;                   /* keep what was asked and answered, item by item: result.samples */
+    bool samples;                   /* record what was asked and answered, item by item: result.samples */
     const volatile sig_atomic_t *interrupt; /* SLM2_ESTOP between items; or NULL */
 };
 
@@ -39,14 +43,17 @@ struct slm2_eval_metric {
     char task[SLM2_EVAL_NAME], metric[SLM2_EVAL_NAME];
     double value, stderr_; /* NaN: has none */
     int64_t n;             /* items */
-    int n_shot;
-    bool lower_is_better;
+    int n_shot;            /* -1: of a group */
+    bool lower_is_better, is_group;
 };
 struct slm2_eval_result {
-    struct slm2_eval_metric *v; /* [n], task by task */
+    struct slm2_eval_metric *v; /* [n], task by task, then group by group */
     int n;
-    json_t *json;    /* {"results": {TASK: {METRIC: x, "METRIC_stderr": x}}, "versions", "n-shot", "n-samples", "configs", "config"} */
-    json_t *samples; /* {TASK: [...]} or NULL */
+    json_t *json;    /* {"results": {TASK: {METRIC: x, "METRIC_stderr": x}}, "groups", "group_subtasks", "versions", "n-shot", "n-samples", "configs", "config"} */
+    json_t *samples; /* {TASK: [records of the harness's form]} or NULL */
+    int64_t n_asked, n_kept;                    /* requests; those that a former run had answered */
+    struct slm2_scorer_work work;               /* of the log-likelihoods */
+    double seconds;                             /* of all tasks */
 };
 /* result is freed with slm2_eval_result_free whatever the status. */
 slm2_status slm2_eval(const struct slm2_eval_args *args, struct slm2_eval_result *result, struct slm2_err *err);

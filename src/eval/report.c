@@ -45,7 +45,7 @@ static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_st
 
 slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_result *r, struct slm2_err *err)
 {
-    static const char *const parts[] = {"results", "versions", "n-shot", "n-samples", "higher_is_better", "configs"};
+    static const char *const parts[] = {"results", "groups", "group_subtasks", "versions", "n-shot", "n-samples", "higher_is_better", "configs"};
     r->json = json_object();
     r->samples = a->samples ? json_object() : NULL;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) json_object_set_new(r->json, parts[i], json_object());
@@ -79,6 +79,7 @@ static json_t *task_json(const struct slm2_task *t, double seconds)
     const struct { const char *key, *value; } texts[] = {{"doc_to_text", t->prompt}, {"description", t->description}, {"target_delimiter", t->delimiter}, {"chat_template", t->chat}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (*texts[i].value) json_object_set_new(j, texts[i].key, json_string(texts[i].value));
+    if (t->items) json_object_set_new(j, "n_items", json_integer((json_int_t)json_array_size(t->items)));
     if (t->n_skipped) json_object_set_new(j, "skipped", json_integer((json_int_t)t->n_skipped));
     if (t->kind != SLM2_TASK_GENERATE) return j;
     json_object_set_new(j, "until", strings_json(&t->stop));
@@ -88,10 +89,24 @@ static json_t *task_json(const struct slm2_task *t, double seconds)
     return j;
 }
 
+/* A figure and its error, into an entry of the results and into the ledger. */
+static void put_figure(const struct slm2_eval_args *a, json_t *entry, const struct slm2_eval_metric *m)
+{
+    char key[4 * SLM2_EVAL_NAME];
+    json_object_set_new(entry, m->metric, real_json(m->value));
+    snprintf(key, sizeof key, "%s_stderr", m->metric);
+    json_object_set_new(entry, key, real_json(m->stderr_));
+    if (!a->ledger) return;
+    const char *prefix = a->prefix ? a->prefix : "";
+    snprintf(key, sizeof key, "%.40seval.%s.%s", prefix, m->task, m->metric);
+    if (isfinite(m->value)) slm2_ledger_figure(a->ledger, key, m->value);
+    snprintf(key, sizeof key, "%.40seval.%s.%s_stderr", prefix, m->task, m->metric);
+    if (isfinite(m->stderr_)) slm2_ledger_figure(a->ledger, key, m->stderr_);
+}
+
 slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_task *t, int first, double seconds, json_t *samples, struct slm2_eval_result *r, struct slm2_err *err)
 {
     json_t *results = json_object_get(r->json, "results");
-    char key[3 * SLM2_EVAL_NAME];
     for (int i = first; i < r->n; i++) {
         const struct slm2_eval_metric *m = &r->v[i];
         json_t *task = json_object_get(results, m->task);
@@ -103,20 +118,41 @@ slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_t
             json_object_set_new(json_object_get(r->json, "n-samples"), m->task, json_integer(m->n));
             json_object_set_new(json_object_get(r->json, "higher_is_better"), m->task, json_object());
         }
-        json_object_set_new(task, m->metric, real_json(m->value));
-        snprintf(key, sizeof key, "%s_stderr", m->metric);
-        json_object_set_new(task, key, real_json(m->stderr_));
+        put_figure(a, task, m);
         json_object_set_new(json_object_get(json_object_get(r->json, "higher_is_better"), m->task), m->metric, json_boolean(!m->lower_is_better));
-        if (!a->ledger) continue;
-        const char *prefix = a->prefix ? a->prefix : "";
-        snprintf(key, sizeof key, "%.40seval.%s.%s", prefix, m->task, m->metric);
-        if (isfinite(m->value)) slm2_ledger_figure(a->ledger, key, m->value);
-        snprintf(key, sizeof key, "%.40seval.%s.%s_stderr", prefix, m->task, m->metric);
-        if (isfinite(m->stderr_)) slm2_ledger_figure(a->ledger, key, m->stderr_);
     }
     if (samples && json_object_set(r->samples, t->name, samples)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
     json_t *config = task_json(t, seconds);
     if (!config || json_object_set_new(json_object_get(r->json, "configs"), t->name, config)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
+    return SLM2_OK;
+}
+
+static json_t *names_of(const struct slm2_suite *s, const char *group)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < s->n_group; i++)
+        for (int k = 0; strcmp(s->group[i].name, group) == 0 && k < s->group[i].n; k++) {
+            const struct slm2_suite_member *m = &s->group[i].member[k];
+            json_array_append_new(list, json_string(m->is_group ? s->group[m->index].name : s->task[m->index].name));
+        }
+    return list;
+}
+
+slm2_status slm2_eval_record_groups(const struct slm2_eval_args *a, const struct slm2_suite *s, int first, struct slm2_eval_result *r, struct slm2_err *err)
+{
+    for (int i = first; i < r->n; i++) {
+        const struct slm2_eval_metric *m = &r->v[i];
+        json_t *entry = json_pack("{s:s}", "alias", m->task);
+        if (!entry) return slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
+        put_figure(a, entry, m);
+        json_object_set(json_object_get(r->json, "results"), m->task, entry);
+        json_object_set_new(json_object_get(r->json, "groups"), m->task, entry);
+        json_object_set_new(json_object_get(r->json, "group_subtasks"), m->task, names_of(s, m->task));
+        json_object_set_new(json_object_get(r->json, "n-samples"), m->task, json_integer(m->n));
+    }
+    json_object_set_new(r->json, "seconds", json_real(r->seconds));
+    json_object_set_new(r->json, "requests", json_pack("{s:I, s:I, s:I, s:I, s:I}", "all", (json_int_t)r->n_asked, "kept", (json_int_t)r->n_kept, "passes", (json_int_t)r->work.n_passes, "tokens_asked",
+                                                       (json_int_t)r->work.n_asked, "tokens_computed", (json_int_t)r->work.n_tokens));
     return SLM2_OK;
 }
 
@@ -133,6 +169,7 @@ void slm2_eval_table(const struct slm2_eval_result *r, struct slm2_buf *out)
         const struct slm2_eval_metric *m = &r->v[i];
         bool same = i > 0 && strcmp(m->task, r->v[i - 1].task) == 0;
         if (same) slm2_buf_printf(out, "%-*s  %5s  %6s", task, "", "", "");
+        else if (m->is_group) slm2_buf_printf(out, "%-*s  %5s  %6lld", task, m->task, "", (long long)m->n);
         else slm2_buf_printf(out, "%-*s  %5d  %6lld", task, m->task, m->n_shot, (long long)m->n);
         slm2_buf_printf(out, "  %-*s  %12.*f", metric, m->metric, m->value < 1e6 ? 4 : 0, m->value);
         if (isfinite(m->stderr_)) slm2_buf_printf(out, "  ± %.4f", m->stderr_);

@@ -1,0 +1,382 @@
+/* test_figures.c - from answers to what is published: the mathematics of figures against known values; answers that are kept, through
+ * stops and SIGKILL; groups; the harness's files; the tables beside published figures. */
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scratch_dir.h"
+
+#include "base/json.h"
+#include "eval/harness.h"
+#include "eval/kept.h"
+#include "eval/metric.h"
+#include "eval/reported.h"
+#include "model/model.h"
+
+#define NEAR(got, want, tolerance) do { double g_ = (got), w_ = (want); if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%s: %.17g, want %.17g", #got, g_, w_); } while (0)
+
+/* ---- mathematics ------------------------------------------------------------------------------------------------------------ */
+static void picks(void **state)
+{
+    (void)state;
+    static const double ll[] = {-4, -2, -2, -7};
+    static const size_t length[] = {1, 4, 2, 14}, none[] = {0, 4, 0, 14};
+    assert_int_equal(slm2_eval_pick(ll, NULL, 4), 1);   /* the first of equals */
+    assert_int_equal(slm2_eval_pick(ll, length, 4), 1); /* -4, -1/2, -1, -1/2 */
+    assert_int_equal(slm2_eval_pick(ll, none, 4), 1);   /* an empty answer: -inf */
+    static const double far[] = {-2000, -2001, -2000.5};
+    static const bool is_true[] = {true, false, true};
+    double a = 1 + exp(-0.5), b = a + exp(-1.0);
+    NEAR(slm2_eval_mc2(far, is_true, 3), a / b, 1e-15); /* exp(-2000) is 0 */
+}
+
+static void errors(void **state)
+{
+    (void)state;
+    double *v = calloc(1172, sizeof *v), se;
+    struct slm2_err err;
+    for (int i = 0; i < 443; i++) v[i] = 1;
+    NEAR(slm2_eval_mean(v, 1172), 0.3779863481, 1e-10); /* stablelm-3b-4e1t, arc_challenge */
+    NEAR(slm2_eval_stderr(v, 1172), 0.0141696645, 1e-10);
+    assert_true(isnan(slm2_eval_stderr(v, 1)));
+    free(v);
+    /* python3: random.Random(i).choices over chunks of min(1000, iters), sample deviation of exp(-mean) */
+    static const double ll[] = {-0.5, -1.25, -3.0, -0.125, -2.5, -0.75, -4.5};
+    NEAR(slm2_eval_perplexity(ll, 7), 6.071291976121695, 1e-14);
+    check_ok(slm2_eval_perplexity_stderr(ll, 7, 2500, 2, &se, &err), &err);
+    NEAR(se, 4.749141584883613, 1e-12);
+    check_ok(slm2_eval_perplexity_stderr(ll, 7, 100, 1, &se, &err), &err);
+    NEAR(se, 4.420984229849514, 1e-12);
+    check_ok(slm2_eval_perplexity_stderr(ll, 7, 0, 1, &se, &err), &err);
+    assert_true(isnan(se));
+    static const double each[] = {0.05, 0.02, 0.1}, n[] = {100, 400, 25};
+    NEAR(slm2_eval_pooled_stderr(each, n, 3), 0.018578374348469127, 1e-16);
+    NEAR(slm2_eval_mean_stderr(each, 3), sqrt(0.0025 + 0.0004 + 0.01) / 3, 1e-16);
+}
+
+/* Every published row's mean is its stated average: the formula of both averages, and no slip in the file. */
+static void published(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    json_t *tables;
+    const json_t *t, *row;
+    size_t i, k;
+    int checked = 0;
+    check_ok(slm2_reported_read(&tables, "assets/eval/reported.json", &err), &err);
+    json_array_foreach(tables, i, t)
+        json_array_foreach(json_object_get(t, "rows"), k, row)
+        {
+            double v[16];
+            size_t n = json_array_size(json_object_get(row, "values"));
+            if (!json_object_get(row, "average") || n < 2) continue;
+            for (size_t c = 0; c < n; c++) v[c] = json_number_value(json_array_get(json_object_get(row, "values"), c));
+            double got = slm2_eval_mean(v, n), want = json_number_value(json_object_get(row, "average"));
+            if (fabs(got - want) > 0.0601) fail_msg("%s: mean %.4f, stated %.2f", json_string_value(json_object_get(row, "model")), got, want); /* one decimal in some rows, on both sides */
+            checked++;
+        }
+    assert_int_equal(checked, 24);
+    json_decref(tables);
+}
+
+/* ---- a model and tasks -------------------------------------------------------------------------------------------------------- */
+static struct slm2_tok *tok;
+static struct slm2_model *model;
+
+static void put(const char *name, const char *text)
+{
+    struct slm2_err err;
+    check_ok(slm2_file_write(in_dir(name), text, strlen(text), &err), &err);
+}
+
+static int make_all(void **state)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct slm2_err err;
+    struct slm2_buf b = {0};
+    if (make_dir(state)) return 1;
+    for (int c = 0; c < 256; c++) slm2_buf_printf(&b, "%c%c== %d\n", digits[c >> 2], digits[(c & 3) << 4], c);
+    put("bytes.tiktoken", b.v);
+    check_ok(slm2_tok_open(&tok, in_dir("bytes.tiktoken"), &err), &err);
+    struct slm2_config cfg = {.vocab_size = slm2_tok_n_vocab(tok), .hidden_size = 32, .intermediate_size = 64, .n_layer = 2, .n_head = 2, .n_kv_head = 2, .head_dim = 16, .n_rot = 4, .n_ctx = 192, .norm_eps = 1e-5f,
+                              .rope_theta = 10000, .init_std = 0.2f, .qkv_bias = true, .bos_id = 0, .eos_id = slm2_tok_eos(tok) >= 0 ? slm2_tok_eos(tok) : 0};
+    check_ok(slm2_model_init_to_disk(&cfg, in_dir("model"), SLM2_F32, 1, &err), &err);
+    check_ok(slm2_model_init_to_disk(&cfg, in_dir("other"), SLM2_F32, 2, &err), &err);
+    check_ok(slm2_model_open(&model, in_dir("model"), &err), &err);
+    for (int f = 0; f < 2; f++) {
+        slm2_buf_clear(&b);
+        for (int i = 0; i < (f ? 40 : 24); i++)
+            slm2_buf_printf(&b, "{\"q\":\"item %d of %d\",\"c\":[\"x\",\"y%d\",\"\u00e9\u00e9 z\",\"w\"],\"a\":%d,\"w\":\"a%d\"}\n", i * 37 % 41, f, i % 5, i % 4, i % 3);
+        put(f ? "b.jsonl" : "a.jsonl", b.v);
+    }
+    slm2_buf_free(&b);
+    put("pick_a.yml", "name: pick_a\nprompt: 'Answer truly and at once. {q}:'\ndata: a.jsonl\nchoices: c\ngold: a\nmetrics: [acc, acc_norm, acc_bytes]\n");
+    put("pick_b.yml", "name: pick_b\nprompt: 'Answer truly and at once. {q}:'\ndata: b.jsonl\nchoices: c\ngold: a\nmetrics: [acc]\n");
+    put("word.yml", "name: word\nkind: word\nprompt: '{q} is'\ntarget: ' {w}'\ndata: b.jsonl\nmetrics: [acc, perplexity]\n");
+    put("say.yml", "name: say\nkind: generate\nprompt: '{q}'\ndata: a.jsonl\ngold: w\nmax_new: 6\nstop: [\"\\n\"]\nfilters:\n  - {name: first, steps: [first_word]}\n  - {name: all, steps: [strip]}\n");
+    char text[1500];
+    snprintf(text, sizeof text, "name: by_items\naverage: items\ntasks:\n  - {task: %s, metric: acc}\n  - {task: %s, metric: acc}\n", in_dir("pick_a.yml"), in_dir("pick_b.yml"));
+    put("by_items.yml", text);
+    snprintf(text, sizeof text, "name: mixed\naverage: mean\ntasks:\n  - {task: %s, metric: acc_norm}\n  - {task: %s}\n  - {task: %s, metric: acc}\n", in_dir("pick_a.yml"), in_dir("by_items.yml"), in_dir("word.yml"));
+    put("mixed.yml", text);
+    return 0;
+}
+
+static int free_all(void **state)
+{
+    slm2_model_free(model);
+    slm2_tok_free(tok);
+    return remove_dir(state);
+}
+
+static void evaluate(struct slm2_eval_args a, const char *const *names, int n, struct slm2_eval_result *r)
+{
+    static char path[4][300];
+    const char *tasks[4];
+    struct slm2_err err;
+    for (int i = 0; i < n; i++) {
+        snprintf(path[i], sizeof path[i], "%s", in_dir(names[i]));
+        tasks[i] = path[i];
+    }
+    if (!a.model) a.model = model;
+    a.tok = tok;
+    a.tasks = tasks;
+    a.n_tasks = n;
+    a.n_threads = 1; /* the test forks */
+    a.samples = true;
+    a.bootstrap_iters = 200;
+    check_ok(slm2_eval(&a, r, &err), &err);
+}
+
+static const char *const all[] = {"pick_a.yml", "pick_b.yml", "word.yml", "say.yml"};
+
+static void same_result(const struct slm2_eval_result *a, const struct slm2_eval_result *b)
+{
+    assert_true(json_equal(json_object_get(a->json, "results"), json_object_get(b->json, "results")));
+    assert_true(json_equal(a->samples, b->samples)); /* every log-likelihood, every text */
+}
+
+static void batches_do_not_matter(void **state)
+{
+    (void)state;
+    struct slm2_eval_result want, got;
+    evaluate((struct slm2_eval_args){.one_by_one = true}, all, 4, &want);
+    assert_true(want.work.n_passes == want.n_asked - 24); /* without the generated answers */
+    for (int tokens = 16; tokens <= 4096; tokens *= 16) {
+        evaluate((struct slm2_eval_args){.batch_tokens = tokens}, all, 4, &got);
+        same_result(&want, &got);
+        assert_true(got.work.n_tokens < want.work.n_tokens / 2);
+        slm2_eval_result_free(&got);
+    }
+    slm2_eval_result_free(&want);
+}
+
+/* ---- kept answers --------------------------------------------------------------------------------------------------------------- */
+static void kept_file(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_kept *k, *second;
+    char id[SLM2_KEPT_ID], other[SLM2_KEPT_ID];
+    json_t *key = json_pack("{s:s}", "model", "one"), *key2 = json_pack("{s:s}", "model", "two");
+    slm2_kept_id(id, "score", (int32_t[]){1, 2}, 2, (int32_t[]){3}, 1);
+    slm2_kept_id(other, "score", (int32_t[]){1}, 1, (int32_t[]){2, 3}, 2);
+    assert_string_not_equal(id, other); /* the same tokens, cut elsewhere */
+    slm2_kept_id(other, "generate 5", (int32_t[]){1, 2}, 2, (int32_t[]){3}, 1);
+    assert_string_not_equal(id, other);
+    check_ok(slm2_kept_open(&k, in_dir("kept"), "task", key, &err), &err);
+    assert_int_equal(slm2_kept_open(&second, in_dir("kept"), "task", key, &err), SLM2_EIO); /* held */
+    check_ok(slm2_kept_put(k, id, json_pack("{s:f}", "ll", -0.1), &err), &err);
+    check_ok(slm2_kept_sync(k, &err), &err);
+    check_ok(slm2_kept_put(k, other, json_pack("{s:f}", "ll", -0.2), &err), &err); /* never synced */
+    slm2_kept_close(k);
+    check_ok(slm2_kept_open(&k, in_dir("kept"), "task", key2, &err), &err);
+    assert_int_equal(slm2_kept_size(k), 0); /* another model */
+    slm2_kept_close(k);
+    check_ok(slm2_kept_open(&k, in_dir("kept"), "task", key, &err), &err);
+    assert_int_equal(slm2_kept_size(k), 1);
+    assert_true(json_real_value(json_object_get(slm2_kept_find(k, id), "ll")) == -0.1);
+    assert_null(slm2_kept_find(k, other));
+    slm2_kept_close(k);
+    json_decref(key);
+    json_decref(key2);
+}
+
+static void second_run_asks_nothing(void **state)
+{
+    (void)state;
+    struct slm2_eval_result want, got;
+    struct slm2_err err;
+    char keep[300];
+    snprintf(keep, sizeof keep, "%s", in_dir("again"));
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &want);
+    assert_int_equal(want.n_kept, 0);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &got);
+    assert_true(got.n_kept == got.n_asked && got.work.n_tokens == 0);
+    same_result(&want, &got);
+    slm2_eval_result_free(&got);
+    evaluate((struct slm2_eval_args){.keep = keep}, all, 4, &got); /* more items: the first ones are there */
+    assert_true(got.n_kept == want.n_asked && got.n_asked > want.n_asked);
+    slm2_eval_result_free(&got);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .exact = true}, all, 4, &got);
+    assert_int_equal(got.n_kept, 0);
+    slm2_eval_result_free(&got);
+    struct slm2_model *other;
+    check_ok(slm2_model_open(&other, in_dir("other"), &err), &err);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .model = other}, all, 4, &got);
+    assert_int_equal(got.n_kept, 0);
+    slm2_eval_result_free(&got);
+    slm2_model_free(other);
+    put("pick_a.yml", "name: pick_a\nprompt: 'Answer falsely. {q}:'\ndata: a.jsonl\nchoices: c\ngold: a\nmetrics: [acc, acc_norm, acc_bytes]\n");
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &got);
+    assert_int_equal(got.n_kept, want.n_asked - 40);
+    slm2_eval_result_free(&got);
+    put("pick_a.yml", "name: pick_a\nprompt: 'Answer truly and at once. {q}:'\ndata: a.jsonl\nchoices: c\ngold: a\nmetrics: [acc, acc_norm, acc_bytes]\n");
+    slm2_eval_result_free(&want);
+}
+
+static off_t bytes_in(const char *name)
+{
+    char command[400];
+    off_t n = 0;
+    snprintf(command, sizeof command, "cat %s/*.jsonl 2>/dev/null | wc -c", in_dir(name));
+    FILE *f = popen(command, "r");
+    if (f && fscanf(f, "%ld", &n) != 1) n = 0;
+    if (f) pclose(f);
+    return n;
+}
+
+/* Killed when its files have grown so far, again and again until it comes through: the result of a run that nobody disturbed. */
+static void killed_runs_go_on(void **state)
+{
+    (void)state;
+    struct slm2_eval_result want, got;
+    char keep[300];
+    int kills = 0, status = 0;
+    snprintf(keep, sizeof keep, "%s", in_dir("killed"));
+    evaluate((struct slm2_eval_args){.batch_tokens = 32}, all, 4, &want);
+    for (off_t at = 500;; at += 4000) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            struct slm2_eval_result r;
+            evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 4, &r);
+            _exit(0);
+        }
+        while (waitpid(pid, &status, WNOHANG) == 0) {
+            if (bytes_in("killed") >= at) kill(pid, SIGKILL); /* not yet waited for: the number is still this process */
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+        if (WIFEXITED(status)) break;
+        kills++;
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(kills > 0);
+    evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 4, &got);
+    assert_true(got.n_kept == got.n_asked);
+    same_result(&want, &got);
+    slm2_eval_result_free(&got);
+    slm2_eval_result_free(&want);
+}
+
+/* ---- groups and files ------------------------------------------------------------------------------------------------------------- */
+static void groups(void **state)
+{
+    (void)state;
+    struct slm2_eval_result r;
+    double a_se, b_se, se, norm_se, word_se;
+    evaluate((struct slm2_eval_args){0}, (const char *const[]){"mixed.yml"}, 1, &r);
+    double a = slm2_eval_figure(&r, "pick_a", "acc", &a_se), b = slm2_eval_figure(&r, "pick_b", "acc", &b_se), items = slm2_eval_figure(&r, "by_items", "acc", &se);
+    NEAR(items, (a * 24 + b * 40) / 64, 1e-15);
+    NEAR(se, sqrt((23 * a_se * a_se * 24 + 39 * b_se * b_se * 40) / 62 / 64), 1e-15);
+    double norm = slm2_eval_figure(&r, "pick_a", "acc_norm", &norm_se), word = slm2_eval_figure(&r, "word", "acc", &word_se), mean = slm2_eval_figure(&r, "mixed", "average", NULL);
+    NEAR(mean, (norm + items + word) / 3, 1e-15);
+    const json_t *below = json_object_get(json_object_get(r.json, "group_subtasks"), "mixed");
+    assert_int_equal(json_array_size(below), 3);
+    assert_string_equal(json_string_value(json_array_get(below, 1)), "by_items");
+    double ppl, ppl_se;
+    ppl = slm2_eval_figure(&r, "word", "perplexity", &ppl_se);
+    assert_true(ppl > 1 && ppl_se > 0 && isfinite(ppl_se));
+    slm2_eval_result_free(&r);
+}
+
+static const char *string_at(const json_t *j, const char *key) { return json_string_value(json_object_get(j, key)); }
+
+static void harness_files(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "config", "git_hash", "date", "lm_eval_version", "task_hashes", "model_name",
+                                        "max_length", "chat_template", "total_evaluation_time_seconds"};
+    struct slm2_eval_result r;
+    struct slm2_err err;
+    char path[4096], sample[4200];
+    json_t *j, *list;
+    evaluate((struct slm2_eval_args){0}, all, 4, &r);
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m"};
+    check_ok(slm2_harness_write(&r, &a, in_dir("out"), path, sizeof path, &err), &err);
+    check_ok(slm2_json_read(&j, path, 1 << 24, &err), &err);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (!json_object_get(j, parts[i])) fail_msg("no \"%s\"", parts[i]);
+    const json_t *results = json_object_get(j, "results"), *say = json_object_get(results, "say"), *pick = json_object_get(results, "pick_a");
+    assert_true(json_is_real(json_object_get(pick, "acc_norm,none")) && json_is_real(json_object_get(pick, "acc_stderr,none")) && json_integer_value(json_object_get(pick, "sample_len")) == 24);
+    assert_true(json_is_real(json_object_get(say, "exact_match,first")) && json_is_real(json_object_get(say, "exact_match_stderr,all")));
+    assert_true(json_integer_value(json_object_get(json_object_get(json_object_get(j, "n-samples"), "pick_b"), "original")) == 40);
+    assert_true(json_is_false(json_object_get(json_object_get(json_object_get(j, "higher_is_better"), "word"), "perplexity")));
+    assert_string_equal(string_at(json_object_get(json_object_get(j, "configs"), "word"), "output_type"), "loglikelihood");
+    const char *when = strstr(path, "results_") + 8;
+    snprintf(sample, sizeof sample, "%s/samples_pick_a_%.*s.jsonl", in_dir("out"), (int)strcspn(when, "j") - 1, when);
+    check_ok(slm2_journal_read(sample, &list, &err), &err); /* lines of JSON objects */
+    assert_int_equal(json_array_size(list), 24);
+    const json_t *one = json_array_get(list, 3), *first = json_array_get(json_array_get(json_array_get(json_object_get(one, "resps"), 0), 0), 0);
+    assert_true(json_integer_value(json_object_get(one, "doc_id")) == 3 && strcmp(string_at(one, "target"), "3") == 0 && strcmp(string_at(one, "filter"), "none") == 0);
+    assert_string_equal(string_at(json_object_get(json_object_get(one, "arguments"), "gen_args_2"), "arg_1"), " \u00e9\u00e9 z");
+    assert_true(json_is_string(first) && strtod(json_string_value(first), NULL) < 0 && json_equal(first, json_array_get(json_array_get(json_object_get(one, "filtered_resps"), 0), 0)));
+    assert_true(json_is_real(json_object_get(one, "acc")) && json_array_size(json_object_get(one, "metrics")) == 3);
+    /* python3: sha256(json.dumps(doc, indent=2, ensure_ascii=False)), sha256("3") */
+    assert_string_equal(string_at(one, "target_hash"), "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce");
+    assert_string_equal(string_at(one, "doc_hash"), "9745ee23b6d96c514038b016a0fe00f4287d2ee864146633a8eedd3b92c4e11a");
+    json_decref(list);
+    json_decref(j);
+    assert_int_equal(json_array_size(json_object_get(r.samples, "say")), 48); /* one a filter */
+    slm2_eval_result_free(&r);
+}
+
+static void beside_published(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_buf out = {0};
+    json_t *tables;
+    struct slm2_eval_metric v[] = {{.task = "arc_challenge", .metric = "acc_norm", .value = 0.4534, .stderr_ = 0.01, .n = 1172, .n_shot = 25},
+                                   {.task = "hellaswag", .metric = "acc_norm", .value = 0.5, .stderr_ = 0.005, .n = 100, .n_shot = 0},
+                                   {.task = "leaderboard", .metric = "average", .value = 0.47525, .stderr_ = 0.005, .n = 9, .n_shot = -1, .is_group = true}};
+    struct slm2_eval_result r = {.v = v, .n = 3, .json = json_pack("{s:{s:i}}", "config", "limit", 7)};
+    check_ok(slm2_reported_read(&tables, "assets/eval/reported.json", &err), &err);
+    check_ok(slm2_reported_markdown(&r, tables, "mine", &out, &err), &err);
+    assert_non_null(strstr(out.v, "Only the first 7 items"));
+    assert_non_null(strstr(out.v, "| **mine** | | 47.52 ± 0.50 | 45.34 ± 1.00 | 50.00 ± 0.50 (0-shot) | | | | | measured |\n"));
+    assert_non_null(strstr(out.v, "| difference to stablelm-2-zephyr-1_6b (report; first card), in standard errors | | -4.4 | +2.0 | | | | | | |\n"));
+    assert_non_null(strstr(out.v, "| phi-2 | 2.7B | 61.32 | 61.09 |"));
+    assert_null(strstr(out.v, "MT-Bench")); /* nothing of ours */
+    slm2_buf_free(&out);
+    json_decref(tables);
+    json_decref(r.json);
+    static const char *const bad[] = {"[]", "{\"tables\":[{\"group\":\"g\"}]}", "{\"tables\":[{\"group\":\"g\",\"columns\":[{\"title\":\"t\",\"task\":\"a\",\"metric\":\"m\"}],\"rows\":[{\"model\":\"x\",\"values\":[1,2]}]}]}"};
+    for (size_t i = 0; i < 3; i++) {
+        put("bad.json", bad[i]);
+        assert_int_equal(slm2_reported_read(&tables, in_dir("bad.json"), &err), SLM2_EFORMAT);
+        assert_non_null(strstr(err.msg, "bad.json"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(killed_runs_go_on),
+                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
+    int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
+    printf("%d passed, %d failed\n", n - n_failed, n_failed);
+    return n_failed != 0;
+}
