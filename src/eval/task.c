@@ -335,7 +335,7 @@ static slm2_status draw(const struct slm2_task *t, struct slm2_pyrandom *r, uint
 {
     uint32_t n = (uint32_t)json_array_size(t->pool), k = (uint32_t)t->n_shot, found = 0;
     bool own = t->pool == t->items;
-    if (k + own > n) return slm2_fail(err, SLM2_EUSAGE, "%s: %u examples wanted, there are %u", t->name, k, n - (own && n > 0));
+    if (k + own > n) return slm2_fail(err, SLM2_EUSAGE, "%s: %u examples wanted, there are %u; want a larger pool, or fewer by --n-shot", t->name, k, n - (own && n > 0));
     for (uint32_t i = 0; i < k + own; i++) drawn[i] = i; /* first_n */
     if (t->sampler == RANDOM) SLM2_TRY(slm2_pyrandom_sample(r, n, k + own, drawn, err));
     for (uint32_t i = 0; i < k + own && found < k; i++) {
