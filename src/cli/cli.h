@@ -35,6 +35,7 @@
     X(eval, "evaluation", "benchmark tasks: tables and JSON")                                           \
     X(mtbench, "evaluation", "two-turn answers, graded by a judge behind an OpenAI endpoint")          \
     X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
+    X(compare, "evaluation", "quantised files beside their original: size, divergence, scores")        \
     X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
     X(quantize, "files", "Q8_0, Q4_0 and Q4_1 weights, with the loss in perplexity")                          \
