@@ -39,7 +39,7 @@ static const struct slm2_opt answer_table[] = {
     {.name = "model_id", OPT(model_id, STR), .help = "the model's name in records and tables; default: --model as it is"},
     {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = slm2_use_templates},
     {.name = "max_new", OPT(max_new, INT), .lo = 1, .hi = 1 << 20, .def = "1024", .help = "tokens of an answer at most"},
-    {.name = "top_k", OPT(top_k, INT), .lo = 0, .hi = 1 << 24, .def = "50", .help = "draw from the k most probable tokens; 0: off.  50 is what FastChat's answers are drawn with"},
+    {.name = "top_k", OPT(top_k, INT), .lo = 0, .hi = 1 << 24, .def = "50", .help = "draw from the k most probable tokens; 0: off.  50 is transformers' default, which FastChat leaves as it is"},
     {.name = "top_p", OPT(top_p, FLOAT), .lo = 0, .hi = 1, .def = "1", .help = "draw from the most probable tokens of this mass; 1: off"},
     {.name = "repetition_penalty", OPT(repetition_penalty, FLOAT), .lo = 0.01, .hi = 100, .def = "1", .help = "divides the logits of tokens that occurred; 1: off"},
     {.name = "seqs", OPT(seqs, INT), .lo = 1, .hi = 1024, .def = "8", .help = "conversations at once; changes the speed and the memory, never an answer"},
@@ -132,6 +132,7 @@ static int judge(const struct judge_opts *o)
         st = slm2_mt_judge(&d, &(struct slm2_mt_judge_args){.answers = o->answers, .out = o->out, .judge = o->judge, .max_tokens = o->max_tokens, .n_parallel = o->parallel,
                                                             .http = {.url = url, .key = key, .timeout_s = o->timeout_s, .n_try = o->tries, .backoff_ms = o->backoff_ms, .interrupt = slm2_cli_catch_stop()}}, &done, &err);
     slm2_mt_data_free(&d);
+    if (st == SLM2_EIO && (!key || !*key)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
     if (st) return slm2_cli_fail(&err);
     if (done.n_refused) {
         slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);

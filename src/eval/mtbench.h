@@ -48,7 +48,7 @@ struct slm2_mt_answer_args {
     const char *out;                /* the file of answers */
     enum slm2_chat_template tmpl;   /* the model's own */
     int max_new;                    /* tokens of an answer; 0: 1024 */
-    int top_k;                      /* 0: off; 50 is what FastChat's answers are drawn with */
+    int top_k;                      /* 0: off; 50 is transformers' default, which FastChat leaves as it is */
     float top_p;                    /* 0 or 1: off */
     float repetition_penalty;       /* 0 or 1: off */
     int64_t seed;

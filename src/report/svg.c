@@ -191,7 +191,7 @@ static void put_line(struct slm2_buf *b, const struct slm2_svg_chart *c, const s
     for (int i = 0; i < l->n; i++) {
         if (!drawable(c, l->x[i], l->y[i])) continue;
         char at[SLM2_TEXT_MAX], value[SLM2_TEXT_MAX];
-        slm2_buf_printf(b, "<circle class=\"mark c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>%s: %s</title></circle>", l->color % SLM2_SVG_N_COLOR, place(x, l->x[i]), place(y, l->y[i]),
+        slm2_buf_printf(b, "<circle class=\"mark c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"><title>%s: %s</title></circle>", l->color % SLM2_SVG_N_COLOR, place(x, l->x[i]), place(y, l->y[i]), c->scatter ? 5 : 3,
                         slm2_text_real(at, l->x[i]), slm2_text_real(value, l->y[i]));
     }
 }
