@@ -681,10 +681,77 @@ static void test_generate_ends(void **state)
     slm2_model_free(m);
 }
 
+/* Many answers at once are those that slm2_generate gives one by one, however many sequences there are: prompts that begin alike (what a sequence
+ * holds is used again), one of the context's whole length, ends by a stop id, a stop string and both limits. */
+static void test_generate_many(void **state)
+{
+    (void)state;
+    enum { N_JOB = 9, CTX = 24 };
+    struct slm2_err err;
+    struct slm2_model *m = open_model("tiny");
+    struct slm2_tok *tok;
+    int32_t prompt[N_JOB][CTX];
+    int len[N_JOB] = {5, 1, 8, 8, 3, CTX, 16, 8, 2};
+    struct slm2_gen_result alone[N_JOB];
+    const char *stop[] = {"e", "in"};
+    struct slm2_gen_opts o = {.n_max = 14, .stop = stop, .n_stop = 2};
+    struct slm2_sampler_opts so[N_JOB];
+    bool seen_end[5] = {false};
+    ok(slm2_tok_open(&tok, NULL, &err), &err);
+    for (int i = 0; i < N_JOB; i++) {
+        some_ids(m, prompt[i], CTX, (uint64_t)i);
+        if (i > 1) memcpy(prompt[i], prompt[0], 5 * sizeof prompt[0][0]); /* the same earlier turns */
+        so[i] = (struct slm2_sampler_opts){.temperature = i % 3 ? 1.0f : 0.0f, .top_p = 0.95f, .repetition_penalty = 1.0f, .seed = 100 + (uint64_t)i};
+    }
+    int32_t stop_id = 0;
+    for (int pass = 0; pass < 2; pass++) /* the first finds an id that ends an answer of the second */
+        for (int i = 0; i < N_JOB; i++) {
+            struct slm2_engine *e = open_engine(m, CTX, 1, 16, 1);
+            struct slm2_sampler *s;
+            struct slm2_ids ids = {0};
+            ok(slm2_sampler_new(&s, slm2_model_vocab_size(m), &so[i], &err), &err);
+            for (int k = 0; k < len[i]; k++) ok(slm2_ids_push(&ids, prompt[i][k], &err), &err);
+            ok(slm2_generate(e, 0, s, tok, &o, &ids, &alone[i], &err), &err);
+            if (pass == 0 && i == 4) stop_id = ids.v[len[i] + alone[i].n_new / 2];
+            if (pass == 0) slm2_buf_free(&alone[i].text);
+            else seen_end[alone[i].end] = true;
+            slm2_ids_free(&ids);
+            slm2_sampler_free(s);
+            slm2_engine_free(e);
+            if (i == N_JOB - 1) o.stop_ids = &stop_id, o.n_stop_ids = 1;
+        }
+    assert_true(seen_end[SLM2_GEN_LENGTH] && seen_end[SLM2_GEN_CONTEXT] && seen_end[SLM2_GEN_STOP_ID]);
+    for (int n_seq = 1; n_seq <= 12; n_seq += n_seq < 4 ? 1 : 8) {
+        struct slm2_engine *e = open_engine(m, CTX, n_seq, 16, 2);
+        struct slm2_gen_job job[N_JOB] = {{0}};
+        for (int i = 0; i < N_JOB; i++) job[i] = (struct slm2_gen_job){.ids = prompt[i], .n_ids = len[i], .sampler = so[i]};
+        ok(slm2_generate_many(e, tok, &o, job, N_JOB, &err), &err);
+        for (int i = 0; i < N_JOB; i++) {
+            assert_int_equal(job[i].end, alone[i].end);
+            assert_int_equal(job[i].n_new, alone[i].n_new);
+            assert_int_equal(job[i].text.n, alone[i].text.n);
+            if (alone[i].text.n) assert_memory_equal(job[i].text.v, alone[i].text.v, alone[i].text.n);
+            slm2_buf_free(&job[i].text);
+        }
+        volatile sig_atomic_t now = 1;
+        o.interrupt = &now;
+        ok(slm2_generate_many(e, tok, &o, job, 2, &err), &err);
+        assert_true(job[0].end == SLM2_GEN_INTERRUPT && job[1].end == SLM2_GEN_INTERRUPT);
+        o.interrupt = NULL;
+        job[0].n_ids = 0;
+        assert_int_equal(slm2_generate_many(e, tok, &o, job, 1, &err), SLM2_ELIMIT);
+        slm2_engine_free(e);
+    }
+    for (int i = 0; i < N_JOB; i++) slm2_buf_free(&alone[i].text);
+    slm2_tok_free(tok);
+    slm2_model_free(m);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_sampler_golden),    cmocka_unit_test(test_sampler_large_vocabulary), cmocka_unit_test(test_sampler_draws),
     cmocka_unit_test(test_sampler_edges),     cmocka_unit_test(test_stop_strings),             cmocka_unit_test(test_engine_chunks), cmocka_unit_test(test_engine_exact),
     cmocka_unit_test(test_engine_sequences),  cmocka_unit_test(test_engine_full),              cmocka_unit_test(test_engine_bf16_cache),
     cmocka_unit_test(test_decode_allocates_nothing), cmocka_unit_test(test_greedy_golden),     cmocka_unit_test(test_generate_ends),
+    cmocka_unit_test(test_generate_many),
 };
 SLM2_TEST_MAIN(tests)

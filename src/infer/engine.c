@@ -116,6 +116,16 @@ int slm2_engine_vocab_size(const struct slm2_engine *e)
     return e->m->cfg.vocab_size;
 }
 
+int slm2_engine_n_seq(const struct slm2_engine *e)
+{
+    return e->n_seq;
+}
+
+int slm2_engine_n_threads(const struct slm2_engine *e)
+{
+    return e->ctx.n_threads;
+}
+
 size_t slm2_engine_kv_bytes(const struct slm2_engine *e, int n_tok)
 {
     size_t row = 0;

@@ -20,5 +20,7 @@ slm2_status slm2_engine_feed_all(struct slm2_engine *e, int seq, const int32_t *
 slm2_status slm2_engine_step(struct slm2_engine *e, int n, const int *seq, const int32_t *tok, float *logits, struct slm2_err *err);
 int slm2_engine_n_ctx(const struct slm2_engine *e);
 int slm2_engine_vocab_size(const struct slm2_engine *e);
+int slm2_engine_n_seq(const struct slm2_engine *e);
+int slm2_engine_n_threads(const struct slm2_engine *e);
 size_t slm2_engine_kv_bytes(const struct slm2_engine *e, int n_tok); /* of keys and values that a step over n_tok cached tokens reads */
 #endif

@@ -176,3 +176,132 @@ done:
     slm2_buf_free(&w.filter.held);
     return st;
 }
+
+/* ---- many at once ------------------------------------------------------------------------------------------------- */
+struct slot {
+    struct slm2_gen_job *job;      /* NULL: free */
+    struct slm2_sampler *sampler;
+    struct slm2_gen_result result;
+    struct writer w;
+    struct slm2_ids ids;           /* prompt and answer of this job, later what the cache still holds */
+    const float *logits;           /* of the last token fed, a row of the shared matrix */
+    slm2_status st;
+    struct slm2_err err;
+    bool ended;
+};
+
+static void slot_end(struct slot *s)
+{
+    slm2_sampler_free(s->sampler);
+    slm2_buf_free(&s->w.piece);
+    slm2_buf_free(&s->w.filter.held);
+    s->sampler = NULL;
+    s->job = NULL;
+}
+
+/* Feeds the job's prompt but for the beginning that the sequence has already. */
+static slm2_status slot_begin(struct slot *s, int seq, struct slm2_gen_job *job, struct slm2_engine *e, const struct slm2_tok *tok, const struct slm2_gen_opts *o, float *logits, struct slm2_err *err)
+{
+    int same = 0, held = slm2_engine_n_past(e, seq);
+    if (job->n_ids < 1 || job->n_ids > slm2_engine_n_ctx(e))
+        return slm2_fail(err, SLM2_ELIMIT, "the prompt has %d tokens, want 1 to %d, what the context holds", job->n_ids, slm2_engine_n_ctx(e));
+    while (same < held && same < job->n_ids - 1 && s->ids.v[same] == job->ids[same]) same++;
+    s->ids.n = 0;
+    for (int i = 0; i < job->n_ids; i++) SLM2_TRY(slm2_ids_push(&s->ids, job->ids[i], err));
+    s->job = job;
+    s->ended = false;
+    s->result = (struct slm2_gen_result){.end = SLM2_GEN_LENGTH};
+    s->w = (struct writer){.o = o, .result = &s->result, .filter = {.stop = o->stop, .n_stop = o->n_stop}};
+    slm2_tok_stream_init(&s->w.stream, tok, !o->keep_special);
+    SLM2_TRY(slm2_sampler_new(&s->sampler, slm2_engine_vocab_size(e), &job->sampler, err));
+    slm2_engine_rewind(e, seq, same);
+    s->logits = logits;
+    return slm2_engine_feed(e, seq, job->ids + same, job->n_ids - same, logits, err);
+}
+
+/* One token of a slot's answer: touches nothing but the slot. */
+static slm2_status slot_draw(struct slot *s, const struct slm2_gen_opts *o, int n_ctx, struct slm2_err *err)
+{
+    int32_t id = slm2_sampler_next(s->sampler, s->logits, s->ids.v, s->ids.n);
+    SLM2_TRY(slm2_ids_push(&s->ids, id, err));
+    s->result.n_new++;
+    if (is_stop_id(o, id)) {
+        s->result.end = SLM2_GEN_STOP_ID;
+        s->ended = true;
+        return SLM2_OK;
+    }
+    SLM2_TRY(write_token(&s->w, id, &s->ended, err));
+    if (!s->ended && s->result.n_new < o->n_max && (int)s->ids.n > n_ctx) s->result.end = SLM2_GEN_CONTEXT;
+    s->ended = s->ended || s->result.n_new >= o->n_max || (int)s->ids.n > n_ctx;
+    return SLM2_OK;
+}
+
+static slm2_status slot_finish(struct slot *s, struct slm2_err *err)
+{
+    slm2_status st = write_rest(&s->w, err);
+    s->job->end = s->result.end;
+    s->job->n_new = s->result.n_new;
+    s->job->text = s->result.text;
+    s->result.text = (struct slm2_buf){0};
+    slot_end(s);
+    return st;
+}
+
+slm2_status slm2_generate_many(struct slm2_engine *e, const struct slm2_tok *tok, const struct slm2_gen_opts *opts, struct slm2_gen_job *v, int n, struct slm2_err *err)
+{
+    int n_seq = slm2_min_int(slm2_engine_n_seq(e), n), next = 0, open = 0, n_ctx = slm2_engine_n_ctx(e);
+    size_t vocab = (size_t)slm2_engine_vocab_size(e);
+    struct slm2_gen_opts plain = *opts, *o = &plain;
+    slm2_status st = SLM2_OK;
+    if (n < 1) return SLM2_OK;
+    o->on_text = NULL;
+    struct slot *slots = calloc((size_t)n_seq, sizeof *slots);
+    float *logits = malloc(2 * (size_t)n_seq * vocab * sizeof *logits); /* rows of a step, in its order; rows of prompts, a slot each */
+    int *seq = malloc((size_t)n_seq * sizeof *seq);
+    int32_t *id = malloc((size_t)n_seq * sizeof *id);
+    if (!slots || !logits || !seq || !id) st = slm2_fail(err, SLM2_ENOMEM, "generate: no memory for the logits of %d sequences", n_seq);
+    for (int i = 0; st == SLM2_OK && i < n_seq; i++) slm2_engine_rewind(e, i, 0); /* what others left there is not known */
+    while (st == SLM2_OK && (next < n || open)) {
+        int n_step = 0;
+        bool interrupted = o->interrupt && *o->interrupt;
+        for (int i = 0; st == SLM2_OK && i < n_seq && next < n && !interrupted; i++) {
+            if (slots[i].job) continue;
+            st = slot_begin(&slots[i], i, &v[next++], e, tok, o, logits + (size_t)(n_seq + i) * vocab, err);
+            open++;
+        }
+        if (interrupted) {
+            for (; next < n; next++) v[next].end = SLM2_GEN_INTERRUPT;
+            for (int i = 0; i < n_seq; i++)
+                if (slots[i].job) slots[i].result.end = SLM2_GEN_INTERRUPT, slots[i].ended = true;
+        } else if (st == SLM2_OK && o->n_max > 0) {
+#pragma omp parallel for num_threads(slm2_engine_n_threads(e)) schedule(dynamic, 1)
+            for (int i = 0; i < n_seq; i++)
+                if (slots[i].job) slots[i].st = slot_draw(&slots[i], o, n_ctx, &slots[i].err);
+        }
+        for (int i = 0; st == SLM2_OK && i < n_seq; i++) {
+            struct slot *s = &slots[i];
+            if (!s->job) continue;
+            if ((st = s->st) != SLM2_OK) {
+                if (err) *err = s->err;
+            } else if (s->ended || o->n_max < 1) {
+                st = slot_finish(s, err);
+                open--;
+            } else {
+                seq[n_step] = i;
+                id[n_step++] = s->ids.v[s->ids.n - 1];
+            }
+        }
+        if (st == SLM2_OK && n_step) st = slm2_engine_step(e, n_step, seq, id, logits, err);
+        for (int i = 0; i < n_step; i++) slots[seq[i]].logits = logits + (size_t)i * vocab;
+    }
+    for (int i = 0; slots && i < n_seq; i++) {
+        slot_end(&slots[i]);
+        slm2_buf_free(&slots[i].result.text);
+        slm2_ids_free(&slots[i].ids);
+    }
+    free(slots);
+    free(logits);
+    free(seq);
+    free(id);
+    return st;
+}

@@ -44,6 +44,23 @@ struct slm2_gen_result {
 slm2_status slm2_generate(struct slm2_engine *e, int seq, struct slm2_sampler *sampler, const struct slm2_tok *tok, const struct slm2_gen_opts *o,
                           struct slm2_ids *ids, struct slm2_gen_result *result, struct slm2_err *err);
 
+/* One of many answers that are made at once. */
+struct slm2_gen_job {
+    const int32_t *ids;              /* [n_ids] prompt, at least one token; borrowed */
+    int n_ids;
+    struct slm2_sampler_opts sampler;
+    /* answered */
+    enum slm2_gen_end end;
+    int n_new;                       /* tokens drawn */
+    struct slm2_buf text;            /* {0} before the call; free with slm2_buf_free */
+};
+/* Answers v[n], as many at once as the engine has sequences, one pass over the weights a token of each; a sequence that ends makes room for the
+ * next job, and the beginning that its prompt shares with what the sequence holds (the same earlier turns) is not computed again.
+ * The same text and end for a job whatever stands beside it: those of slm2_generate alone.  Of o, on_text and logprobs are not looked at.
+ * *interrupt ends all jobs that are not done with SLM2_GEN_INTERRUPT.  All sequences of e are used and left as they end.
+ * SLM2_ELIMIT: a prompt that is empty or does not fit. */
+slm2_status slm2_generate_many(struct slm2_engine *e, const struct slm2_tok *tok, const struct slm2_gen_opts *o, struct slm2_gen_job *v, int n, struct slm2_err *err);
+
 /* Text on its way out: holds back what may become a stop string. */
 struct slm2_stop_filter {
     const char *const *stop;
