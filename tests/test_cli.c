@@ -58,6 +58,10 @@ static void test_usage(void **state)
     expect("logits", 2, NULL, "model");
     expect("generate --model m --top-p 3 --ids 1", 2, NULL, "top_p");
     expect("generate --model no-such-model --ids 1", 1, NULL, "no-such-model");
+    expect("mtbench", 2, NULL, "answer, judge or show");
+    expect("mtbench show --judgements j.jsonl --data no-such-folder", 1, NULL, "no-such-folder/question.jsonl: no such file; want MT-Bench's questions");
+    expect("compare one", 2, NULL, "want the original and at least one file");
+    expect("compare one two", 2, NULL, "--text FILE");
 }
 
 /* Every command that `slm2 help` lists explains itself on stdout with options and examples. */

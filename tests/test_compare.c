@@ -74,7 +74,7 @@ static struct slm2_compare compare(const struct slm2_model *ref, const struct sl
     struct slm2_compare c;
     struct slm2_err err;
     const char *path = put_file("text.txt", text, sizeof text - 1);
-    must(slm2_compare_files(&(struct slm2_compare_side){.m = ref}, &(struct slm2_compare_side){.m = m, .logits = logits}, tok, &path, 1,
+    must(slm2_compare_files(&(struct slm2_compare_side){.m = ref}, &(struct slm2_compare_side){.m = m, .logits = logits}, 1, tok, &path, 1,
                             &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = stride, .n_threads = threads}, &c, &err), &err);
     return c;
 }
@@ -134,11 +134,17 @@ static void engine_logits(const struct slm2_model *m, float *logits)
     slm2_engine_free(e);
 }
 
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 static void test_peer(void **state)
 {
     size_t n = sizeof text - 1, vocab = (size_t)one->cfg.vocab_size;
     float *a = malloc(n * vocab * sizeof *a), *b = malloc((n + 1) * vocab * sizeof *b);
-    double kl = 0, largest = 0, worst = 0, squares = 0;
+    double kl = 0, largest = 0, worst = 0, squares = 0, each[sizeof text];
     struct slm2_err err;
     (void)state;
     assert_true(a && b);
@@ -153,6 +159,7 @@ static void test_peer(void **state)
             difference = fmax(difference, fabs(p - q));
         }
         kl += here / (double)n;
+        each[i] = here;
         worst = fmax(worst, here);
         largest = fmax(largest, difference);
         squares += difference * difference / (double)n;
@@ -161,6 +168,10 @@ static void test_peer(void **state)
     assert_true(kl > 0.01 && fabs(slm2_compare_kl(&c) - kl) < 1e-5 * kl && fabs(c.max_kl - worst) < 1e-5 * worst);
     assert_true(fabs(c.max_difference - largest) < 1e-5 * largest && fabs(slm2_compare_rms(&c) - sqrt(squares)) < 1e-5 * sqrt(squares));
     assert_true(c.n_same_top < c.n_tokens && c.sum_logprob != c.ref_sum_logprob);
+    qsort(each, n, sizeof *each, by_size); /* as the definition has it */
+    assert_true(fabs(c.median_kl - (n % 2 ? each[n / 2] : (each[n / 2 - 1] + each[n / 2]) / 2)) < 1e-5 * kl);
+    double p99 = 0.99 * (double)(n - 1);
+    assert_true(c.p99_kl > c.median_kl && c.p99_kl < c.max_kl && fabs(c.p99_kl - (each[(size_t)p99] + (p99 - floor(p99)) * (each[(size_t)p99 + 1] - each[(size_t)p99]))) < 1e-5 * worst);
     c.seconds = c3.seconds = 0;
     assert_memory_equal(&c, &c3, sizeof c); /* the same bits on three threads */
 
@@ -169,19 +180,36 @@ static void test_peer(void **state)
     memset(b + n * vocab, 0, sizeof *b * vocab);
     const char *path = put_file("text.txt", text, sizeof text - 1), *bad[] = {put_file("short", b, (n * vocab - 1) * sizeof *b), put_file("long", b, (n * vocab + 1) * sizeof *b)};
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.logits = bad[i]}, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX}, &c, &err), SLM2_EFORMAT);
+        assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.logits = bad[i]}, 1, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX}, &c, &err), SLM2_EFORMAT);
         assert_non_null(strstr(err.msg, i ? "long" : "short"));
     }
-    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = wider}, tok, &path, 1, &(struct slm2_ppl_opts){0}, &c, &err), SLM2_EUSAGE);
-    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = two}, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = 97}, &c, &err), SLM2_EUSAGE);
-    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = two}, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = 8, .stride = 8}, &c, &err), SLM2_EUSAGE);
+    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = wider}, 1, tok, &path, 1, &(struct slm2_ppl_opts){0}, &c, &err), SLM2_EUSAGE);
+    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = two}, 1, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = 97}, &c, &err), SLM2_EUSAGE);
+    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, &(struct slm2_compare_side){.m = two}, 1, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = 8, .stride = 8}, &c, &err), SLM2_EUSAGE);
     free(a);
     free(b);
 }
 
+/* Two at once are what each is alone. */
+static void test_several(void **state)
+{
+    struct slm2_compare c[3], alone = compare(one, two, NULL, 8, 1), same = compare(one, one, NULL, 8, 1);
+    struct slm2_err err;
+    (void)state;
+    const char *path = put_file("text.txt", text, sizeof text - 1);
+    const struct slm2_compare_side side[] = {{.m = two}, {.m = one}, {.m = wider}};
+    must(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 2, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = 8, .n_threads = 2}, c, &err), &err);
+    c[0].seconds = c[1].seconds = alone.seconds = same.seconds = 0;
+    assert_memory_equal(&c[0], &alone, sizeof alone);
+    assert_memory_equal(&c[1], &same, sizeof same);
+    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 3, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX}, c, &err), SLM2_EUSAGE);
+    const double v[] = {1, 2, 4};
+    assert_true(slm2_quantile(v, 3, 0) == 1 && slm2_quantile(v, 3, 0.5) == 2 && slm2_quantile(v, 3, 0.75) == 3 && slm2_quantile(v, 3, 1) == 4 && slm2_quantile(v, 1, 0.99) == 1);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_itself), cmocka_unit_test(test_peer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_itself), cmocka_unit_test(test_peer), cmocka_unit_test(test_several)};
     int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;

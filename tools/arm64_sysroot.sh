@@ -9,7 +9,8 @@ dir=${1:?usage: tools/arm64_sysroot.sh DIR}
 packages=(libcmocka-dev libcmocka0 libjansson-dev libjansson4 libyaml-dev libyaml-0-2 libzstd-dev libzstd1 zlib1g-dev zlib1g
           libutf8proc-dev libutf8proc2 libsqlite3-dev libsqlite3-0 libedit-dev libedit2 libbsd-dev libbsd0 libmd-dev libmd0
           libncurses-dev libncurses6 libtinfo6 libmicrohttpd-dev libmicrohttpd12 libgnutls30 libp11-kit0 libidn2-0 libunistring2
-          libtasn1-6 libnettle8 libhogweed6 libgmp10 libffi8)
+          libtasn1-6 libnettle8 libhogweed6 libgmp10 libffi8 libcurl4-gnutls-dev libcurl3-gnutls libbrotli1 libnghttp2-14 libpsl5 librtmp1
+          libssh2-1 libssl3 libldap-2.5-0 libsasl2-2 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libcom-err2 libkeyutils1)
 
 [ "$(cat "$dir/complete" 2>/dev/null)" != "${packages[*]}" ] || exit 0
 if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then

@@ -106,7 +106,8 @@ slm2_status slm2_journal_open(struct slm2_journal **out, const char *path, json_
     bool fresh = !slm2_path_exists(path);
     j->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (j->fd < 0) st = slm2_fail_errno(err, "%s: cannot be opened", path);
-    else if (flock(j->fd, LOCK_EX | LOCK_NB)) st = slm2_fail(err, SLM2_EIO, "%s: another process is writing it; wait for its end, or stop it", path);
+    else if (flock(j->fd, LOCK_EX | LOCK_NB))
+        st = errno == EWOULDBLOCK ? slm2_fail(err, SLM2_EIO, "%s: another process is writing it; wait for its end, or stop it", path) : slm2_fail_errno(err, "%s: cannot be locked", path);
     else if (fresh) st = sync_folder(path, err);
     if (st == SLM2_OK) st = read_list(path, &list, &n_file, &n_good, &whole, err);
     if (st == SLM2_OK && n_good < n_file) {

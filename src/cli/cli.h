@@ -2,7 +2,7 @@
  *
  * A command is one file src/cli/cmd_NAME.c with `int slm2_cmd_NAME(int argc, char **argv)`; argv[0] is the command's name and
  * the result is the exit status: 0 done, 1 failed, 2 wrong usage.  stdout carries results only, everything else is stderr.
- * The environment is read in this folder and nowhere else: SLM2_ISA, and the folder of the chat's history.
+ * The environment is read in this folder and nowhere else: SLM2_ISA, the folder of the chat's history, the judge's address and key.
  *
  *     static const struct slm2_opt table[] = {
  *         {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "model to read"},
@@ -33,7 +33,9 @@
     X(selfknow, "training", "self-knowledge training with the negative token")                          \
     X(ablate, "evaluation", "a grid of small models: data, digits, schedules")                          \
     X(eval, "evaluation", "benchmark tasks: tables and JSON")                                           \
+    X(mtbench, "evaluation", "two-turn answers, graded by a judge behind an OpenAI endpoint")          \
     X(perplexity, "evaluation", "perplexity and bits per byte of text")                                 \
+    X(compare, "evaluation", "quantised files beside their original: size, divergence, scores")        \
     X(report, "evaluation", "an HTML page of a run: curves, data, energy")                              \
     X(convert, "files", "Hugging Face folder to GGUF and back")                                         \
     X(merge, "files", "a model and its LoRA adapter to one model")                                     \

@@ -11,7 +11,6 @@
 #include "cli/line.h"
 #include "cli/use.h"
 #include "infer/generate.h"
-#include "io/gguf.h"
 #include "tok/chat.h"
 
 struct opts {
@@ -22,12 +21,11 @@ struct opts {
     struct slm2_use_sampling sampling;
 };
 #define OPT(field, kind) .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
-static const char *const template_names[] = {"auto", "zephyr", "chatml", NULL};
 static const struct slm2_opt table[] = {
     {.name = "model", OPT(model, STR), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
     SLM2_USE_ADAPTER(struct opts),
     {.name = "system", OPT(system, STR), .help = "what the model is told before the conversation"},
-    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = template_names},
+    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = slm2_use_templates},
     {.name = "n_tokens", OPT(n_tokens, INT), .lo = 1, .hi = 1 << 24, .def = "512", .help = "tokens of an answer at most", .alias = 'n'},
     {.name = "stop", OPT(stop, STRS), .help = "a string that ends an answer; may be given several times"},
     SLM2_USE_SAMPLING(struct opts),
@@ -245,21 +243,6 @@ static int converse(struct chat *c)
 }
 
 /* ---- beginning and end -------------------------------------------------------------------------------------------- */
-static enum slm2_chat_template detect(const struct opts *o, const struct slm2_model *m)
-{
-    enum slm2_chat_template t = SLM2_CHAT_ZEPHYR;
-    if (o->tmpl > 0) return (enum slm2_chat_template)(o->tmpl - 1);
-    if (!m->gguf) return slm2_chat_detect(o->model);
-    const char *s;
-    size_t n;
-    struct slm2_buf text = {0};
-    if (slm2_gguf_get_str(m->gguf, "tokenizer.chat_template", &s, &n, NULL) != SLM2_OK) return t;
-    slm2_buf_put(&text, s, n);
-    if (!text.failed && text.n) slm2_chat_detect_text(text.v, &t);
-    slm2_buf_free(&text);
-    return t;
-}
-
 static slm2_status set_stops(struct chat *c, struct slm2_err *err)
 {
     /* what begins another turn ends this one: text of the template that is no token of the vocabulary */
@@ -282,7 +265,7 @@ static int run(const struct opts *o)
     if (!st) st = slm2_use_need_tok(&c.u, o->model, &err);
     if (!st) st = slm2_use_sampler(&c.u, &o->sampling, &c.sampler, &err);
     if (st) goto done;
-    c.tmpl = detect(o, c.u.model);
+    c.tmpl = slm2_use_template(o->tmpl, o->model, c.u.model);
     if ((st = set_stops(&c, &err)) != SLM2_OK) goto done;
     if ((st = reset(&c, o->system, &err)) != SLM2_OK) goto done;
     if ((st = slm2_line_open(&c.line, "> ", "chat_history", c.stop, &err)) != SLM2_OK) goto done;

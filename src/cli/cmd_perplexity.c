@@ -49,7 +49,7 @@ static slm2_status compare(const struct opts *o, const struct slm2_use *u, const
     slm2_status st = itself ? SLM2_OK : slm2_model_open(&other, o->against, err);
     struct slm2_compare_side ref = {.m = itself ? u->model : other, .exact = itself || o->exact};
     struct slm2_compare_side side = {.m = u->model, .exact = o->exact, .logits = *o->logits ? o->logits : NULL};
-    if (st == SLM2_OK) st = slm2_compare_files(&ref, &side, u->tok, files, n, po, c, err);
+    if (st == SLM2_OK) st = slm2_compare_files(&ref, &side, 1, u->tok, files, n, po, c, err);
     slm2_model_free(other);
     return st;
 }

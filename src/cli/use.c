@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "cli/cli.h"
+#include "io/gguf.h"
 #include "model/lora.h"
 
 static bool ends_with(const char *s, const char *tail)
@@ -94,6 +95,23 @@ slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sam
     int n_vocab = slm2_model_vocab_size(u->model);
     if (u->tok) n_vocab = slm2_min_int(n_vocab, slm2_tok_n_vocab(u->tok));
     return slm2_sampler_new(s, n_vocab, &so, err);
+}
+
+const char *const slm2_use_templates[] = {"auto", "zephyr", "chatml", NULL};
+
+enum slm2_chat_template slm2_use_template(int choice, const char *path, const struct slm2_model *m)
+{
+    enum slm2_chat_template t = SLM2_CHAT_ZEPHYR;
+    if (choice > 0) return (enum slm2_chat_template)(choice - 1);
+    if (!m->gguf) return slm2_chat_detect(path);
+    const char *s;
+    size_t n;
+    struct slm2_buf text = {0};
+    if (slm2_gguf_get_str(m->gguf, "tokenizer.chat_template", &s, &n, NULL) != SLM2_OK) return t;
+    slm2_buf_put(&text, s, n);
+    if (!text.failed && text.n) slm2_chat_detect_text(text.v, &t);
+    slm2_buf_free(&text);
+    return t;
 }
 
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err)

@@ -4,6 +4,7 @@
 #include "base/conf.h"
 #include "base/json.h"
 #include "infer/engine.h"
+#include "tok/chat.h"
 #include "tok/tok.h"
 
 struct slm2_use {
@@ -52,6 +53,10 @@ struct slm2_use_sampling {
     {SLM2_USE_ROW(T, seed, INT64), .lo = 0, .hi = 9007199254740991.0, .def = "0", .help = "seed of the draws: the same seed gives the same text"}
 /* Draws among the ids that model and tokenizer share: padding rows of the head never come out. */
 slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sampling *o, struct slm2_sampler **s, struct slm2_err *err);
+
+/* Choices of a setting "template", and the template that one of them means: 0, auto, is what the checkpoint says, else zephyr. */
+extern const char *const slm2_use_templates[];
+enum slm2_chat_template slm2_use_template(int choice, const char *path, const struct slm2_model *m);
 
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err);

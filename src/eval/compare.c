@@ -1,4 +1,4 @@
-/* compare.c - two ways to compute see the same windows; their logits are compared a few rows at a time, each row by one thread, and
+/* compare.c - a reference and others beside it see the same windows; their logits are compared a few rows at a time, each row by one thread, and
  * added up in order: the result does not depend on the threads. */
 #include "eval/compare.h"
 
@@ -63,6 +63,13 @@ double slm2_compare_kl_stderr(const struct slm2_compare *c)
     return c->n_tokens < 2 ? (double)NAN : sqrt(fmax(c->sum_kl2 / n - mean * mean, 0) / (n - 1));
 }
 
+double slm2_quantile(const double *v, size_t n, double q)
+{
+    double at = q * (double)(n - 1);
+    size_t below = (size_t)at, above = slm2_min_size(below + 1, n - 1);
+    return v[below] + (at - (double)below) * (v[above] - v[below]);
+}
+
 /* ---- sides ---------------------------------------------------------------------------------------------------------- */
 struct side {
     const struct slm2_model *m;
@@ -71,6 +78,8 @@ struct side {
     struct slm2_ctx ctx;
     struct slm2_acts *acts;
     float *logits;     /* [ROWS, vocab_size] */
+    double *kl;        /* [n_kl] of every position so far; not of the reference */
+    size_t n_kl, cap_kl;
 };
 
 static slm2_status side_open(struct side *s, const struct slm2_compare_side *in, int vocab_size, int n_ctx, const struct slm2_ppl_opts *o, struct slm2_err *err)
@@ -98,6 +107,35 @@ static void side_close(struct side *s)
     slm2_acts_free(s->acts);
     slm2_ctx_free(&s->ctx);
     free(s->logits);
+    free(s->kl);
+}
+
+static slm2_status side_keep(struct side *s, double kl, struct slm2_err *err)
+{
+    if (s->n_kl == s->cap_kl) {
+        size_t cap = s->cap_kl ? 2 * s->cap_kl : 4096;
+        double *v = realloc(s->kl, cap * sizeof *v);
+        if (!v) return slm2_fail(err, SLM2_ENOMEM, "no memory for %zu divergences", cap);
+        s->kl = v;
+        s->cap_kl = cap;
+    }
+    s->kl[s->n_kl++] = kl;
+    return SLM2_OK;
+}
+
+/* ascending; what is no number last, so that a bad position is seen in the upper quantiles */
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    if (isnan(x) || isnan(y)) return isnan(x) - isnan(y);
+    return (x > y) - (x < y);
+}
+
+static void side_quantiles(struct side *s, struct slm2_compare *c)
+{
+    qsort(s->kl, s->n_kl, sizeof *s->kl, by_size);
+    c->median_kl = slm2_quantile(s->kl, s->n_kl, 0.5);
+    c->p99_kl = slm2_quantile(s->kl, s->n_kl, 0.99);
 }
 
 static slm2_status side_logits(struct side *s, int row, int n, int vocab_size, struct slm2_err *err)
@@ -112,38 +150,45 @@ static slm2_status side_logits(struct side *s, int row, int n, int vocab_size, s
 }
 
 /* ---- texts ---------------------------------------------------------------------------------------------------------- */
-struct pair {
-    struct side ref, side;
-    int vocab_size, n_threads;
+struct group {
+    struct side ref, *side; /* side[n_side] */
+    int n_side, vocab_size, n_threads;
     int32_t prefix_id;
     struct slm2_batch batch;
     struct slm2_ids x; /* the prefix token and a document */
 };
 
-/* x[0 .. n_input) predicts x[1 .. n_input]; the last n_scored positions are compared. */
-static slm2_status compare_window(struct pair *p, const int32_t *x, int n_input, int n_scored, struct slm2_compare *c, struct slm2_err *err)
+/* x[0 .. n_input) predicts x[1 .. n_input]; the last n_scored positions are compared, c[n_side] receives them. */
+static slm2_status compare_window(struct group *p, const int32_t *x, int n_input, int n_scored, struct slm2_compare *c, struct slm2_err *err)
 {
     struct slm2_compare_row rows[ROWS];
     slm2_batch_clear(&p->batch);
     SLM2_TRY(slm2_batch_add(&p->batch, x, NULL, NULL, n_input, err));
-    if (!p->ref.file) slm2_model_forward(p->ref.m, p->ref.acts, &p->batch, NULL, NULL);
-    if (!p->side.file) slm2_model_forward(p->side.m, p->side.acts, &p->batch, NULL, NULL);
+    slm2_model_forward(p->ref.m, p->ref.acts, &p->batch, NULL, NULL);
+    for (int k = 0; k < p->n_side; k++)
+        if (!p->side[k].file) slm2_model_forward(p->side[k].m, p->side[k].acts, &p->batch, NULL, NULL);
     for (int row = n_input - n_scored; row < n_input; row += ROWS) {
         int n = slm2_min_int(ROWS, n_input - row);
         SLM2_TRY(side_logits(&p->ref, row, n, p->vocab_size, err));
-        SLM2_TRY(side_logits(&p->side, row, n, p->vocab_size, err));
+        for (int k = 0; k < p->n_side; k++) {
+            const float *logits = p->side[k].logits;
+            SLM2_TRY(side_logits(&p->side[k], row, n, p->vocab_size, err));
 #pragma omp parallel for num_threads(p->n_threads) schedule(static)
-        for (int i = 0; i < n; i++) {
-            size_t at = (size_t)i * (size_t)p->vocab_size;
-            rows[i] = slm2_compare_logits(p->ref.logits + at, p->side.logits + at, p->vocab_size, x[row + i + 1]);
+            for (int i = 0; i < n; i++) {
+                size_t at = (size_t)i * (size_t)p->vocab_size;
+                rows[i] = slm2_compare_logits(p->ref.logits + at, logits + at, p->vocab_size, x[row + i + 1]);
+            }
+            for (int i = 0; i < n; i++) {
+                slm2_compare_add(&c[k], &rows[i]);
+                SLM2_TRY(side_keep(&p->side[k], rows[i].kl, err));
+            }
         }
-        for (int i = 0; i < n; i++) slm2_compare_add(c, &rows[i]);
     }
     return SLM2_OK;
 }
 
 /* The windows are those of slm2_score_stream. */
-static slm2_status compare_text(struct pair *p, const struct slm2_tok *tok, const char *text, size_t len, int64_t max_tokens, struct slm2_compare *c, struct slm2_err *err)
+static slm2_status compare_text(struct group *p, const struct slm2_tok *tok, const char *text, size_t len, int64_t max_tokens, struct slm2_compare *c, struct slm2_err *err)
 {
     p->x.n = 0;
     SLM2_TRY(slm2_ids_push(&p->x, p->prefix_id, err));
@@ -153,7 +198,7 @@ static slm2_status compare_text(struct pair *p, const struct slm2_tok *tok, cons
     for (size_t i = 0; i <= n; i++)
         if (p->x.v[i] < 0 || p->x.v[i] >= p->vocab_size)
             return slm2_fail(err, SLM2_EFORMAT, "token %zu is id %d, the models know 0 to %d; is the tokenizer another model's?", i, p->x.v[i], p->vocab_size - 1);
-    c->n_docs += n > 0;
+    for (int k = 0; k < p->n_side; k++) c[k].n_docs += n > 0;
     for (size_t done = 0, k = 0; done < n; k++) {
         size_t begin = stride ? k * stride : done, last = slm2_min_size(begin + window - (stride > 0), n);
         SLM2_TRY(compare_window(p, p->x.v + begin, (int)(last - begin), (int)(last - done), c, err));
@@ -162,7 +207,7 @@ static slm2_status compare_text(struct pair *p, const struct slm2_tok *tok, cons
     return SLM2_OK;
 }
 
-static slm2_status compare_file(struct pair *p, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_compare *c, struct slm2_err *err)
+static slm2_status compare_file(struct group *p, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_compare *c, struct slm2_err *err)
 {
     struct slm2_corpus *corpus;
     struct slm2_doc doc;
@@ -171,7 +216,7 @@ static slm2_status compare_file(struct pair *p, const struct slm2_tok *tok, cons
     slm2_status st = SLM2_OK;
     while (!(o->max_docs > 0 && c->n_docs >= o->max_docs) && !(o->max_tokens > 0 && c->n_tokens >= o->max_tokens)) {
         if ((st = slm2_corpus_next(corpus, &doc, &more, err)) != SLM2_OK || !more) break;
-        c->n_bad += slm2_verdict_is_bad(doc.verdict);
+        for (int k = 0; k < p->n_side; k++) c[k].n_bad += slm2_verdict_is_bad(doc.verdict);
         if (doc.verdict != SLM2_LINE_OK) continue;
         st = compare_text(p, tok, doc.text, doc.n, o->max_tokens > 0 ? o->max_tokens - c->n_tokens : 0, c, err);
         if (st != SLM2_OK) {
@@ -190,29 +235,37 @@ static slm2_status at_end(const struct side *s, struct slm2_err *err)
     return !s->file || fgetc(s->file) == EOF ? SLM2_OK : slm2_fail(err, SLM2_EFORMAT, "%s: holds more rows than the text has tokens", s->path);
 }
 
-slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct slm2_compare_side *side, const struct slm2_tok *tok, const char *const *paths, int n_paths,
+slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct slm2_compare_side *side, int n_side, const struct slm2_tok *tok, const char *const *paths, int n_paths,
                                const struct slm2_ppl_opts *o, struct slm2_compare *c, struct slm2_err *err)
 {
     const struct slm2_config *cfg = &ref->m->cfg;
     double start = slm2_now_s();
+    int n_ctx = o->n_ctx ? o->n_ctx : slm2_min_int(cfg->n_ctx, 2048);
     int32_t eos = slm2_tok_eos(tok);
-    struct pair p = {.vocab_size = cfg->vocab_size, .prefix_id = eos >= 0 && eos < cfg->vocab_size ? eos : cfg->eos_id};
-    *c = (struct slm2_compare){.n_ctx = o->n_ctx ? o->n_ctx : slm2_min_int(cfg->n_ctx, 2048), .stride = o->stride};
-    if (c->n_ctx < 1) return slm2_fail(err, SLM2_EUSAGE, "a window of %d tokens, want at least 1", c->n_ctx);
-    if (o->stride < 0 || (o->stride > 0 && o->stride >= c->n_ctx))
-        return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", o->stride, c->n_ctx);
-    slm2_status st = side_open(&p.ref, ref, p.vocab_size, c->n_ctx, o, err);
-    if (st == SLM2_OK) st = side_open(&p.side, side, p.vocab_size, c->n_ctx, o, err);
-    if (st == SLM2_OK) st = slm2_batch_init(&p.batch, c->n_ctx, 1, err);
+    struct group p = {.n_side = n_side, .vocab_size = cfg->vocab_size, .prefix_id = eos >= 0 && eos < cfg->vocab_size ? eos : cfg->eos_id};
+    if (n_ctx < 1) return slm2_fail(err, SLM2_EUSAGE, "a window of %d tokens, want at least 1", n_ctx);
+    if (o->stride < 0 || (o->stride > 0 && o->stride >= n_ctx))
+        return slm2_fail(err, SLM2_EUSAGE, "a stride of %d tokens, want less than the window's %d, or 0 for disjoint windows", o->stride, n_ctx);
+    if (!(p.side = calloc((size_t)n_side, sizeof *p.side))) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d models", n_side);
+    slm2_status st = side_open(&p.ref, ref, p.vocab_size, n_ctx, o, err);
+    for (int k = 0; k < n_side; k++) {
+        c[k] = (struct slm2_compare){.n_ctx = n_ctx, .stride = o->stride};
+        if (st == SLM2_OK) st = side_open(&p.side[k], &side[k], p.vocab_size, n_ctx, o, err);
+    }
+    if (st == SLM2_OK) st = slm2_batch_init(&p.batch, n_ctx, 1, err);
     p.n_threads = p.ref.ctx.n_threads;
     for (int i = 0; i < n_paths && st == SLM2_OK; i++) st = compare_file(&p, tok, paths[i], o, c, err);
     if (st == SLM2_OK && c->n_tokens == 0) st = slm2_fail(err, SLM2_EFORMAT, "%s: no text to measure%s", n_paths ? paths[0] : "perplexity", c->n_bad ? "; want JSON lines {\"text\": ...}, or a .txt file" : "");
-    if (st == SLM2_OK) st = at_end(&p.side, err);
-    c->seconds = slm2_now_s() - start;
+    for (int k = 0; k < n_side; k++) {
+        if (st == SLM2_OK) st = at_end(&p.side[k], err);
+        if (st == SLM2_OK) side_quantiles(&p.side[k], &c[k]);
+        c[k].seconds = slm2_now_s() - start;
+        side_close(&p.side[k]);
+    }
     side_close(&p.ref);
-    side_close(&p.side);
     slm2_batch_free(&p.batch);
     slm2_ids_free(&p.x);
+    free(p.side);
     return st;
 }
 
@@ -229,6 +282,8 @@ json_t *slm2_compare_json(const struct slm2_compare *c)
     json_t *j = json_object();
     set_real(j, "kl", slm2_compare_kl(c));
     set_real(j, "kl_stderr", slm2_compare_kl_stderr(c));
+    set_real(j, "kl_median", c->median_kl);
+    set_real(j, "kl_99", c->p99_kl);
     set_real(j, "kl_max", c->max_kl);
     set_real(j, "probability_difference_max", c->max_difference);
     set_real(j, "probability_difference_rms", slm2_compare_rms(c));
@@ -247,7 +302,8 @@ json_t *slm2_compare_json(const struct slm2_compare *c)
 void slm2_compare_text(const struct slm2_compare *c, struct slm2_buf *out)
 {
     slm2_buf_printf(out, "tokens                  %12lld   in %lld documents\n", (long long)c->n_tokens, (long long)c->n_docs);
-    slm2_buf_printf(out, "KL(reference || model)  %12.4e   nats, standard error %.1e, largest %.4e\n", slm2_compare_kl(c), slm2_compare_kl_stderr(c), c->max_kl);
+    slm2_buf_printf(out, "KL(reference || model)  %12.4e   nats, standard error %.1e\n", slm2_compare_kl(c), slm2_compare_kl_stderr(c));
+    slm2_buf_printf(out, "  of the positions      %12.4e   median, 99 %% %.4e, largest %.4e\n", c->median_kl, c->p99_kl, c->max_kl);
     slm2_buf_printf(out, "probability difference  %12.4e   largest of any token; %.4e rms of the positions' largest\n", c->max_difference, slm2_compare_rms(c));
     slm2_buf_printf(out, "same most probable      %12.2f %% of the positions\n", 100.0 * (double)c->n_same_top / (double)c->n_tokens);
     slm2_buf_printf(out, "perplexity              %12.4f   reference %.4f\n", perplexity(c->sum_logprob, c->n_tokens), perplexity(c->ref_sum_logprob, c->n_tokens));

@@ -16,6 +16,7 @@ struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logit
 struct slm2_compare { /* sums over positions; the measures are derived */
     int64_t n_tokens, n_same_top, n_docs, n_bad;
     double sum_kl, sum_kl2, max_kl;
+    double median_kl, p99_kl; /* half of the positions, 99 of 100, have no more; filled by slm2_compare_files */
     double sum_difference2, max_difference;
     double ref_sum_logprob, sum_logprob;
     int n_ctx, stride; /* as used */
@@ -29,10 +30,13 @@ double slm2_compare_rms(const struct slm2_compare *c);       /* of the positions
 /* One of the two sides.  Either a model, computed with `exact` as in struct slm2_ctx_opts; or logits of another program: a file of fp32
  * rows [vocab_size], one for each compared position in order, least byte first. */
 struct slm2_compare_side { const struct slm2_model *m; bool exact; const char *logits; };
-/* Texts, windows and limits as in slm2_perplexity_files; both sides see the same windows.  ref.m is a model, side.m too where side.logits
- * is NULL.  Models of another number of ids than ref's are SLM2_EUSAGE; a file of logits that is too short or too long SLM2_EFORMAT. */
-slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct slm2_compare_side *side, const struct slm2_tok *tok, const char *const *paths, int n_paths,
+/* Compares each of side[n_side], at least one, with ref, into c[n_side]; ref is computed once.  Texts, windows and limits as in slm2_perplexity_files; all sides
+ * see the same windows.  ref.m is a model, side.m too where side.logits is NULL.  Models of another number of ids than ref's are SLM2_EUSAGE; a file of logits
+ * that is too short or too long SLM2_EFORMAT. */
+slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct slm2_compare_side *side, int n_side, const struct slm2_tok *tok, const char *const *paths, int n_paths,
                                const struct slm2_ppl_opts *o, struct slm2_compare *c, struct slm2_err *err);
+/* The q-quantile of v[n], n > 0, ascending: between the two nearest by distance, as numpy does it. */
+double slm2_quantile(const double *v, size_t n, double q);
 
 json_t *slm2_compare_json(const struct slm2_compare *c);
 void slm2_compare_text(const struct slm2_compare *c, struct slm2_buf *out); /* a line for each measure */

@@ -236,15 +236,18 @@ static slm2_status slot_draw(struct slot *s, const struct slm2_gen_opts *o, int 
     return SLM2_OK;
 }
 
-static slm2_status slot_finish(struct slot *s, struct slm2_err *err)
+/* *again: the job has another prompt. */
+static slm2_status slot_finish(struct slot *s, const struct slm2_gen_opts *o, bool *again, struct slm2_err *err)
 {
+    struct slm2_gen_job *job = s->job;
     slm2_status st = write_rest(&s->w, err);
-    s->job->end = s->result.end;
-    s->job->n_new = s->result.n_new;
-    s->job->text = s->result.text;
+    job->end = s->result.end;
+    job->n_new = s->result.n_new;
+    job->text = s->result.text;
     s->result.text = (struct slm2_buf){0};
     slot_end(s);
-    return st;
+    *again = false;
+    return st == SLM2_OK && o->on_job && job->end != SLM2_GEN_INTERRUPT ? o->on_job(o->user, job, again, err) : st;
 }
 
 slm2_status slm2_generate_many(struct slm2_engine *e, const struct slm2_tok *tok, const struct slm2_gen_opts *opts, struct slm2_gen_job *v, int n, struct slm2_err *err)
@@ -284,8 +287,11 @@ slm2_status slm2_generate_many(struct slm2_engine *e, const struct slm2_tok *tok
             if ((st = s->st) != SLM2_OK) {
                 if (err) *err = s->err;
             } else if (s->ended || o->n_max < 1) {
-                st = slot_finish(s, err);
-                open--;
+                struct slm2_gen_job *job = s->job;
+                bool again;
+                st = slot_finish(s, o, &again, err);
+                if (st == SLM2_OK && again) st = slot_begin(s, i, job, e, tok, o, logits + (size_t)(n_seq + i) * vocab, err);
+                else open--;
             } else {
                 seq[n_step] = i;
                 id[n_step++] = s->ids.v[s->ids.n - 1];

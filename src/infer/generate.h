@@ -16,6 +16,11 @@ enum slm2_gen_end {
 };
 const char *slm2_gen_end_name(enum slm2_gen_end end); /* "length", "context", "stop", "stop_string", "interrupt" */
 
+struct slm2_gen_job;
+/* Told by slm2_generate_many of a job that is answered (not of an interrupted one), in the calling thread.  After giving it another prompt (ids, n_ids, sampler) and
+ * taking its text away it may set *again: the job goes on in the same sequence, as the next turn of a conversation does. */
+typedef slm2_status slm2_gen_job_fn(void *user, struct slm2_gen_job *job, bool *again, struct slm2_err *err);
+
 /* Receives text as soon as it is certain: whole characters, never a part of a stop string.  false ends the answer. */
 typedef bool slm2_gen_text_fn(void *user, const char *text, size_t n);
 
@@ -28,7 +33,8 @@ struct slm2_gen_opts {
     bool keep_special;          /* special tokens appear in the text */
     const volatile sig_atomic_t *interrupt; /* or NULL */
     slm2_gen_text_fn *on_text;  /* or NULL */
-    void *user;
+    slm2_gen_job_fn *on_job;    /* of slm2_generate_many; or NULL */
+    void *user;                 /* of both */
     float *logprobs;            /* [n_max] log p of each new token under the unmodified logits; or NULL */
 };
 struct slm2_gen_result {
@@ -57,7 +63,7 @@ struct slm2_gen_job {
 /* Answers v[n], as many at once as the engine has sequences, one pass over the weights a token of each; a sequence that ends makes room for the
  * next job, and the beginning that its prompt shares with what the sequence holds (the same earlier turns) is not computed again.
  * The same text and end for a job whatever stands beside it: those of slm2_generate alone.  Of o, on_text and logprobs are not looked at.
- * *interrupt ends all jobs that are not done with SLM2_GEN_INTERRUPT.  All sequences of e are used and left as they end.
+ * *interrupt ends all jobs that are not done with SLM2_GEN_INTERRUPT.  A failure of on_job ends everything.  All sequences of e are used and left as they end.
  * SLM2_ELIMIT: a prompt that is empty or does not fit. */
 slm2_status slm2_generate_many(struct slm2_engine *e, const struct slm2_tok *tok, const struct slm2_gen_opts *o, struct slm2_gen_job *v, int n, struct slm2_err *err);
 

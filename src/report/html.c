@@ -419,7 +419,9 @@ slm2_status slm2_report_html(const struct slm2_report_runs *r, const struct slm2
     }
     if (st == SLM2_OK) {
         if (put_eval(&body, r)) slm2_buf_puts(out, "<a href=\"#evaluation\">Evaluation</a>");
+        if (slm2_report_mtbench(r, &body)) slm2_buf_puts(out, "<a href=\"#mtbench\">MT-Bench</a>");
         if (put_quant(&body, r)) slm2_buf_puts(out, "<a href=\"#quantisation\">Quantisation</a>");
+        if (slm2_report_losses(r, &body)) slm2_buf_puts(out, "<a href=\"#losses\">Quantised files</a>");
         if (p) put_speed(&body, p);
         slm2_buf_printf(out, "%s<a href=\"#energy\">Energy</a>", p ? "<a href=\"#speed\">Speed</a>" : "");
         put_energy(&body, r, &o->energy);

@@ -28,7 +28,7 @@ static const char style_page[] =
 static const char style_chart[] =
     "figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:14px 16px}svg{display:block;width:100%;height:auto;overflow:visible}"
     "svg text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif;fill:var(--mut);font-variant-numeric:tabular-nums}svg .bt,svg .bv{fill:var(--fg)}svg .bl{font-size:12px}"
-    "g.grid line{stroke:var(--rule);stroke-width:1}.axis{stroke:var(--mut);stroke-width:1}.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
+    "g.grid line,g.grid polygon{fill:none;stroke:var(--rule);stroke-width:1}.wash{opacity:.14}.axis{stroke:var(--mut);stroke-width:1}.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
     ".faint{opacity:.3}.line.faint{stroke-width:1}.rule{stroke-width:1.6;stroke-dasharray:6 5}"
     ".line.c0,.rule.c0{stroke:var(--c0)}.line.c1,.rule.c1{stroke:var(--c1)}.line.c2,.rule.c2{stroke:var(--c2)}.line.c3,.rule.c3{stroke:var(--c3)}.line.c4,.rule.c4{stroke:var(--c4)}.line.c5,.rule.c5{stroke:var(--c5)}.line.c6,.rule.c6{stroke:var(--c6)}.line.c7,.rule.c7{stroke:var(--c7)}"
     ".mark.c0,.bar.c0{fill:var(--c0)}.mark.c1{fill:var(--c1)}.mark.c2{fill:var(--c2)}.mark.c3{fill:var(--c3)}.mark.c4{fill:var(--c4)}.mark.c5{fill:var(--c5)}.mark.c6{fill:var(--c6)}.mark.c7{fill:var(--c7)}"

@@ -1,5 +1,5 @@
 /* page.h - what the pages of the report are made of.  page.c: the look, the frame, the parts of tables.  html.c: the page of a run.
- * curves.c: charts of one run.  compare.c: several runs on one page.  Text given here is escaped unless it says HTML. */
+ * curves.c: charts of one run.  compare.c: several runs on one page.  scores.c: MT-Bench, quantised files beside their original.  Text given here is escaped unless it says HTML. */
 #ifndef SLM2_REPORT_PAGE_H
 #define SLM2_REPORT_PAGE_H
 #include "report/report.h"
@@ -31,5 +31,8 @@ slm2_status slm2_report_html(const struct slm2_report_runs *r, const struct slm2
 slm2_status slm2_report_compare_html(const struct slm2_report_runs *r, const struct slm2_report_opts *o, struct slm2_buf *out, struct slm2_err *err);
 /* Charts of one run, by its stage. */
 slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_buf *out, struct slm2_err *err);
+/* The sections of mtbench.json and of compare.json; false when there is nothing to show. */
+bool slm2_report_mtbench(const struct slm2_report_runs *r, struct slm2_buf *out);
+bool slm2_report_losses(const struct slm2_report_runs *r, struct slm2_buf *out);
 const char *slm2_report_stage_title(const char *stage); /* "Pre-training"; unknown ones as they are */
 #endif

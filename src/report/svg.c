@@ -1,4 +1,4 @@
-/* svg.c - line charts and bars.  One coordinate system for all: 480 units wide, scaled by the page. */
+/* svg.c - line charts, bars and radars.  One coordinate system for all: 480 units wide, scaled by the page. */
 #include "report/svg.h"
 
 #include <float.h>
@@ -50,12 +50,16 @@ static bool find_range(const struct slm2_svg_chart *c, struct axis *x, struct ax
         if (drawable(c, 0, c->rule[k].y)) y_lo = fmin(y_lo, c->rule[k].y), y_hi = fmax(y_hi, c->rule[k].y);
     for (int k = 0; k < c->n_band; k++)
         if (isfinite(c->band[k].from) && isfinite(c->band[k].to)) x_lo = fmin(x_lo, c->band[k].from), x_hi = fmax(x_hi, c->band[k].to);
+    if (c->scatter) {
+        double room = 0.1 * (x_hi - x_lo);
+        x_lo -= room, x_hi += room;
+    }
     if (x_lo == x_hi) x_lo -= 1, x_hi += 1;
     *x = (struct axis){.lo = x_lo, .hi = x_hi, .step = fmax(slm2_svg_step(x_lo, x_hi, 6), 1)};
     y->log = c->y_log;
     if (y->log) {
         y->lo = log10(y_lo), y->hi = log10(y_hi);
-        double pad = fmax(0.05 * (y->hi - y->lo), 0.05);
+        double pad = fmax((c->scatter ? 0.12 : 0.05) * (y->hi - y->lo), 0.05);
         y->lo -= pad, y->hi += pad;
         return true;
     }
@@ -187,7 +191,7 @@ static void put_line(struct slm2_buf *b, const struct slm2_svg_chart *c, const s
     for (int i = 0; i < l->n; i++) {
         if (!drawable(c, l->x[i], l->y[i])) continue;
         char at[SLM2_TEXT_MAX], value[SLM2_TEXT_MAX];
-        slm2_buf_printf(b, "<circle class=\"mark c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>%s: %s</title></circle>", l->color % SLM2_SVG_N_COLOR, place(x, l->x[i]), place(y, l->y[i]),
+        slm2_buf_printf(b, "<circle class=\"mark c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"><title>%s: %s</title></circle>", l->color % SLM2_SVG_N_COLOR, place(x, l->x[i]), place(y, l->y[i]), c->scatter ? 5 : 3,
                         slm2_text_real(at, l->x[i]), slm2_text_real(value, l->y[i]));
     }
 }
@@ -260,8 +264,12 @@ void slm2_svg_chart(struct slm2_buf *b, const struct slm2_svg_chart *c)
 
 void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name, const char *plan_name, const struct slm2_svg_bar *bar, int n)
 {
-    enum { ROW = 34, LABEL = 118, VALUE = 76, LABEL_CHARS = 13 };
-    double top = 0, room = WIDTH - LABEL - VALUE;
+    enum { ROW = 34, VALUE = 76, LEAST_CHARS = 13, MOST_CHARS = 26 };
+    int chars = LEAST_CHARS; /* of the longest label that is not cut */
+    for (int i = 0; i < n; i++) chars = strlen(bar[i].label) > (size_t)chars ? (int)strlen(bar[i].label) : chars;
+    if (chars > MOST_CHARS) chars = MOST_CHARS;
+    const int label = chars * CHAR + 14;
+    double top = 0, room = WIDTH - label - VALUE;
     bool plan = false;
     for (int i = 0; i < n; i++) {
         if (isfinite(bar[i].value)) top = fmax(top, bar[i].value);
@@ -273,13 +281,13 @@ void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name
     for (int i = 0; i < n; i++) {
         char text[SLM2_TEXT_MAX];
         double y = 4 + i * ROW, value = isfinite(bar[i].value) && bar[i].value > 0 ? bar[i].value : 0;
-        slm2_buf_printf(b, "<text class=\"bt\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LABEL - 10, y + ROW / 2.0 + 4.5);
-        slm2_html_escape_short(b, bar[i].label, LABEL_CHARS);
+        slm2_buf_printf(b, "<text class=\"bt\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", label - 10, y + ROW / 2.0 + 4.5);
+        slm2_html_escape_short(b, bar[i].label, chars);
         slm2_buf_puts(b, "</text>");
         if (isfinite(bar[i].plan) && bar[i].plan > 0)
-            slm2_buf_printf(b, "<rect class=\"plan\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", LABEL, y + 4, bar[i].plan / top * room, ROW - 8);
-        slm2_buf_printf(b, "<rect class=\"bar c0\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", LABEL, y + 9, value / top * room, ROW - 18);
-        slm2_buf_printf(b, "<text class=\"bv\" x=\"%.1f\" y=\"%.1f\">%s</text>", LABEL + fmax(value, isfinite(bar[i].plan) ? bar[i].plan : 0) / top * room + 8, y + ROW / 2.0 + 4.5,
+            slm2_buf_printf(b, "<rect class=\"plan\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", label, y + 4, bar[i].plan / top * room, ROW - 8);
+        slm2_buf_printf(b, "<rect class=\"bar c0\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", label, y + 9, value / top * room, ROW - 18);
+        slm2_buf_printf(b, "<text class=\"bv\" x=\"%.1f\" y=\"%.1f\">%s</text>", label + fmax(value, isfinite(bar[i].plan) ? bar[i].plan : 0) / top * room + 8, y + ROW / 2.0 + 4.5,
                         slm2_text_count(text, bar[i].value));
     }
     slm2_buf_puts(b, "</svg><figcaption>");
@@ -289,5 +297,82 @@ void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name
         slm2_html_escape(b, plan_name);
         slm2_buf_puts(b, "</span>");
     }
+    slm2_buf_puts(b, "</figcaption></figure>");
+}
+
+/* ---- radar --------------------------------------------------------------------------------------------------------------- */
+enum { RADAR_HEIGHT = 362, RADIUS = 140, CENTRE_Y = 184, N_CIRCLE = 5 };
+struct spot { double x, y; };
+
+/* The first axis points up, the others follow clockwise. */
+static struct spot on_axis(int i, int n_axis, double radius)
+{
+    double angle = 2 * acos(-1.0) * i / n_axis;
+    return (struct spot){WIDTH / 2.0 + radius * sin(angle), CENTRE_Y - radius * cos(angle)};
+}
+
+static void put_web(struct slm2_buf *b, const char *const *axis, int n_axis, double top)
+{
+    char text[SLM2_TEXT_MAX];
+    slm2_buf_puts(b, "<g class=\"grid\">");
+    for (int k = 1; k <= N_CIRCLE; k++) {
+        slm2_buf_puts(b, "<polygon points=\"");
+        for (int i = 0; i < n_axis; i++) {
+            struct spot p = on_axis(i, n_axis, (double)RADIUS * k / N_CIRCLE);
+            slm2_buf_printf(b, "%.1f,%.1f ", p.x, p.y);
+        }
+        slm2_buf_puts(b, "\"/>");
+    }
+    for (int i = 0; i < n_axis; i++) {
+        struct spot p = on_axis(i, n_axis, RADIUS);
+        slm2_buf_printf(b, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%.1f\"/>", WIDTH / 2.0, CENTRE_Y, p.x, p.y);
+    }
+    slm2_buf_puts(b, "</g><g class=\"tick\" text-anchor=\"end\">");
+    for (int k = 1; k <= N_CIRCLE; k++)
+        slm2_buf_printf(b, "<text class=\"bl\" x=\"%.1f\" y=\"%.1f\">%s</text>", WIDTH / 2.0 - 4, CENTRE_Y - (double)RADIUS * k / N_CIRCLE + 4, slm2_text_real(text, top * k / N_CIRCLE));
+    slm2_buf_puts(b, "</g>");
+    for (int i = 0; i < n_axis; i++) {
+        struct spot p = on_axis(i, n_axis, RADIUS + 12);
+        double side = (p.x - WIDTH / 2.0) / RADIUS;
+        slm2_buf_printf(b, "<text class=\"bt\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", p.x, p.y + 4.5 + (fabs(side) < 0.1 ? p.y < CENTRE_Y ? -8 : 8 : 0), side > 0.1 ? "start" : side < -0.1 ? "end" : "middle");
+        slm2_html_escape_short(b, axis[i], 14);
+        slm2_buf_puts(b, "</text>");
+    }
+}
+
+static void put_ring(struct slm2_buf *b, const struct slm2_svg_ring *r, const char *const *axis, int n_axis, double top)
+{
+    char text[SLM2_TEXT_MAX];
+    int n = 0, color = r->color % SLM2_SVG_N_COLOR;
+    struct slm2_buf points = {0};
+    for (int i = 0; i < n_axis; i++) {
+        if (!isfinite(r->v[i])) continue;
+        struct spot p = on_axis(i, n_axis, RADIUS * fmin(fmax(r->v[i] / top, 0), 1));
+        slm2_buf_printf(&points, "%.1f,%.1f ", p.x, p.y);
+        n++;
+    }
+    if (points.failed) b->failed = true;
+    else if (n > 0) slm2_buf_printf(b, "<polygon class=\"mark wash c%d\" points=\"%s\"/><polygon class=\"line c%d\" points=\"%s\"/>", color, points.v, color, points.v);
+    slm2_buf_free(&points);
+    for (int i = 0; i < n_axis; i++) {
+        if (!isfinite(r->v[i])) continue;
+        struct spot p = on_axis(i, n_axis, RADIUS * fmin(fmax(r->v[i] / top, 0), 1));
+        slm2_buf_printf(b, "<circle class=\"mark c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", color, p.x, p.y);
+        slm2_html_escape(b, axis[i]);
+        slm2_buf_printf(b, ": %s</title></circle>", slm2_text_real(text, r->v[i]));
+    }
+}
+
+void slm2_svg_radar(struct slm2_buf *b, const char *title, const char *const *axis, int n_axis, double top, const struct slm2_svg_ring *ring, int n_ring)
+{
+    bool any = false;
+    for (int k = 0; k < n_ring; k++)
+        for (int i = 0; i < n_axis; i++) any = any || isfinite(ring[k].v[i]);
+    if (!any || n_axis < 3 || !(top > 0)) return;
+    open_figure(b, title, RADAR_HEIGHT);
+    put_web(b, axis, n_axis, top);
+    for (int k = 0; k < n_ring; k++) put_ring(b, &ring[k], axis, n_axis, top);
+    slm2_buf_puts(b, "</svg><figcaption>");
+    for (int k = 0; k < n_ring; k++) put_key(b, "solid", ring[k].color % SLM2_SVG_N_COLOR, ring[k].label, (double)NAN, NULL);
     slm2_buf_puts(b, "</figcaption></figure>");
 }

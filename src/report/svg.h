@@ -22,11 +22,16 @@ struct slm2_svg_chart {
     const struct slm2_svg_band *band;
     int n_line, n_rule, n_band;
     bool y_zero, y_log;     /* the axis begins at 0; is logarithmic (only values above 0 are drawn) */
+    bool scatter;           /* points by themselves: room to the left and to the right of them */
 };
 void slm2_svg_chart(struct slm2_buf *b, const struct slm2_svg_chart *c); /* nothing when there is no value at all */
 
 struct slm2_svg_bar { const char *label; double value, plan; };            /* plan NaN: none; drawn as a pale bar behind */
 void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name, const char *plan_name, const struct slm2_svg_bar *bar, int n);
+
+struct slm2_svg_ring { const char *label; const double *v; int color; };   /* v[n_axis]; what is not finite is left out */
+/* Values from 0 to top on n_axis >= 3 axes around a centre, a closed line for each ring; nothing when there is no value at all. */
+void slm2_svg_radar(struct slm2_buf *b, const char *title, const char *const *axis, int n_axis, double top, const struct slm2_svg_ring *ring, int n_ring);
 
 /* A round step so that [lo, hi] has about n_tick ticks: 1, 2 or 5 times a power of ten; above 0. */
 double slm2_svg_step(double lo, double hi, int n_tick);

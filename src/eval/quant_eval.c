@@ -1,0 +1,172 @@
+/* quant_eval.c - one pass over the text for all files, then the tasks model by model. */
+#include "eval/quant_eval.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+/* ---- size ------------------------------------------------------------------------------------------------------------------------ */
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+    return n >= m && strcmp(s + n - m, tail) == 0;
+}
+
+/* Of a file; of a folder its .safetensors. */
+static slm2_status weight_bytes(const char *path, int64_t *bytes, struct slm2_err *err)
+{
+    struct stat info;
+    *bytes = 0;
+    if (stat(path, &info)) return slm2_fail_errno(err, "%s", path);
+    if (!S_ISDIR(info.st_mode)) {
+        *bytes = info.st_size;
+        return SLM2_OK;
+    }
+    DIR *d = opendir(path);
+    if (!d) return slm2_fail_errno(err, "%s", path);
+    for (struct dirent *e; (e = readdir(d));)
+        if (ends_with(e->d_name, ".safetensors") && fstatat(dirfd(d), e->d_name, &info, 0) == 0) *bytes += info.st_size;
+    closedir(d);
+    return SLM2_OK;
+}
+
+/* "a/b/model-q8_0.gguf" -> "model-q8_0.gguf", "runs/x/final/" -> "final" */
+static json_t *name_json(const char *path)
+{
+    size_t n = strlen(path), at;
+    while (n > 1 && path[n - 1] == '/') n--;
+    for (at = n; at > 0 && path[at - 1] != '/';) at--;
+    return json_stringn(path + at, n - at);
+}
+
+static slm2_status model_json(const char *path, const struct slm2_model *m, json_t **j, struct slm2_err *err)
+{
+    int64_t bytes;
+    double bits = 0, n = 0;
+    SLM2_TRY(weight_bytes(path, &bytes, err));
+    for (int i = 0; i < m->params.n; i++) {
+        const struct slm2_param *p = &m->params.v[i];
+        if (!p->is_matrix) continue;
+        bits += 8.0 * (double)slm2_mat_row_bytes(&p->w) * p->n_row;
+        n += (double)p->n_row * p->n_col;
+    }
+    *j = json_pack("{s:o, s:I, s:f}", "file", name_json(path), "bytes", (json_int_t)bytes, "bits_per_weight", bits / n);
+    return *j ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
+}
+
+/* ---- tasks ----------------------------------------------------------------------------------------------------------------------- */
+static slm2_status score(const struct slm2_quant_eval_args *a, const char *path, const struct slm2_model *m, bool exact, struct slm2_eval_result *r, struct slm2_err *err)
+{
+    struct slm2_eval_args e = {.model = m, .tok = a->tok, .model_name = path, .tasks = a->tasks, .n_tasks = a->n_tasks, .limit = a->limit, .backend = a->text.backend, .isa = a->text.isa, .exact = exact,
+                               .n_threads = a->text.n_threads};
+    slm2_status st = slm2_eval(&e, r, err);
+    return st == SLM2_OK ? st : slm2_wrap(err, st, "%s", path);
+}
+
+static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
+static json_t *tasks_json(const struct slm2_eval_result *original, const struct slm2_eval_result *r)
+{
+    json_t *tasks = json_object();
+    for (int i = 0; i < r->n; i++) {
+        const struct slm2_eval_metric *m = &r->v[i];
+        double se, was = slm2_eval_figure(original, m->task, m->metric, &se);
+        json_t *task = json_object_get(tasks, m->task);
+        if (!task) json_object_set_new(tasks, m->task, task = json_object());
+        json_object_set_new(task, m->metric, json_pack("{s:o, s:o, s:o, s:o}", "value", real_json(m->value), "original", real_json(was), "difference", real_json(m->value - was), "stderr", real_json(se)));
+    }
+    return tasks;
+}
+
+/* ---- all together ------------------------------------------------------------------------------------------------------------------ */
+static slm2_status compare_all(const struct slm2_quant_eval_args *a, struct slm2_model *const *model, struct slm2_compare *c, struct slm2_err *err)
+{
+    struct slm2_compare_side side[SLM2_QUANT_EVAL_MAX];
+    for (int i = 0; i < a->n_files; i++) side[i] = (struct slm2_compare_side){.m = model[i], .exact = a->text.exact};
+    return slm2_compare_files(&(struct slm2_compare_side){.m = a->model, .exact = true}, side, a->n_files, a->tok, a->texts, a->n_texts, &a->text, c, err);
+}
+
+static slm2_status put_model(const struct slm2_quant_eval_args *a, int i, const struct slm2_model *m, const struct slm2_compare *c, const struct slm2_eval_result *original, json_t *models, struct slm2_err *err)
+{
+    struct slm2_eval_result r = {0};
+    json_t *j = NULL, *compared;
+    slm2_status st = model_json(a->files[i], m, &j, err);
+    if (st == SLM2_OK && a->n_tasks) st = score(a, a->files[i], m, a->text.exact, &r, err);
+    if (st == SLM2_OK) {
+        json_object_update(j, compared = slm2_compare_json(c));
+        json_decref(compared);
+        json_object_set_new(j, "perplexity_ratio", real_json(exp((c->ref_sum_logprob - c->sum_logprob) / (double)c->n_tokens)));
+        if (a->n_tasks) json_object_set_new(j, "tasks", tasks_json(original, &r));
+        if (json_array_append(models, j)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
+    }
+    slm2_eval_result_free(&r);
+    json_decref(j);
+    return st;
+}
+
+slm2_status slm2_quant_eval(const struct slm2_quant_eval_args *a, json_t **result, struct slm2_err *err)
+{
+    struct slm2_model *model[SLM2_QUANT_EVAL_MAX] = {0};
+    struct slm2_compare c[SLM2_QUANT_EVAL_MAX];
+    struct slm2_eval_result original = {0};
+    json_t *first = NULL, *models = json_array();
+    *result = NULL;
+    slm2_status st = SLM2_OK;
+    if (a->n_files < 1 || a->n_files > SLM2_QUANT_EVAL_MAX) st = slm2_fail(err, SLM2_EUSAGE, "%d files beside the original, want 1 to %d", a->n_files, SLM2_QUANT_EVAL_MAX);
+    for (int i = 0; i < a->n_files && st == SLM2_OK; i++) st = slm2_model_open(&model[i], a->files[i], err);
+    if (st == SLM2_OK) st = model_json(a->original, a->model, &first, err);
+    if (st == SLM2_OK) st = compare_all(a, model, c, err);
+    if (st == SLM2_OK && a->n_tasks) st = score(a, a->original, a->model, true, &original, err);
+    for (int i = 0; i < a->n_files && st == SLM2_OK; i++) st = put_model(a, i, model[i], &c[i], &original, models, err);
+    if (st == SLM2_OK) {
+        json_object_set_new(first, "token_perplexity", real_json(exp(-c[0].ref_sum_logprob / (double)c[0].n_tokens)));
+        *result = json_pack("{s:O, s:I, s:I, s:i, s:i, s:O}", "original", first, "tokens", (json_int_t)c[0].n_tokens, "documents", (json_int_t)c[0].n_docs, "n_ctx", c[0].n_ctx, "stride", c[0].stride, "models", models);
+        if (!*result) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
+    }
+    slm2_eval_result_free(&original);
+    json_decref(first);
+    json_decref(models);
+    for (int i = 0; i < SLM2_QUANT_EVAL_MAX; i++) slm2_model_free(model[i]);
+    return st;
+}
+
+/* ---- table ------------------------------------------------------------------------------------------------------------------------ */
+static double number(const json_t *j, const char *key)
+{
+    const json_t *v = json_object_get(j, key);
+    return json_is_number(v) ? json_number_value(v) : (double)NAN;
+}
+
+static const char *text(const json_t *j, const char *key)
+{
+    const char *s = json_string_value(json_object_get(j, key));
+    return s ? s : "?";
+}
+
+void slm2_quant_eval_table(const json_t *result, struct slm2_buf *out)
+{
+    const json_t *o = json_object_get(result, "original"), *models = json_object_get(result, "models");
+    const char *task, *metric;
+    json_t *m, *of_task, *v;
+    size_t i;
+    slm2_buf_printf(out, "%-28s %9s %8s %11s %9s %10s %10s %10s %10s %9s\n", "file", "MB", "bits/w", "perplexity", "change", "KL mean", "median", "99 %", "max", "same top");
+    slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f\n", text(o, "file"), number(o, "bytes") / 1e6, number(o, "bits_per_weight"), number(o, "token_perplexity"));
+    json_array_foreach(models, i, m)
+        slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f %+8.3f%% %10.3e %10.3e %10.3e %10.3e %8.2f%%\n", text(m, "file"), number(m, "bytes") / 1e6, number(m, "bits_per_weight"), number(m, "token_perplexity"),
+                        100 * (number(m, "perplexity_ratio") - 1), number(m, "kl"), number(m, "kl_median"), number(m, "kl_99"), number(m, "kl_max"), 100 * number(m, "top1_agreement"));
+    slm2_buf_printf(out, "over %lld tokens in %lld documents; KL(original || file) in nats\n", (long long)number(result, "tokens"), (long long)number(result, "documents"));
+    if (!json_object_get(json_array_get(models, 0), "tasks")) return;
+    slm2_buf_printf(out, "\n%-28s %-20s %-16s %10s %10s %11s %9s\n", "file", "task", "metric", "original", "value", "difference", "stderr");
+    json_array_foreach(models, i, m)
+        json_object_foreach(json_object_get(m, "tasks"), task, of_task)
+            json_object_foreach(of_task, metric, v) {
+                slm2_buf_printf(out, "%-28.28s %-20.20s %-16.16s %10.4f %10.4f %+11.4f", text(m, "file"), task, metric, number(v, "original"), number(v, "value"), number(v, "difference"));
+                if (isfinite(number(v, "stderr"))) slm2_buf_printf(out, " %9.4f", number(v, "stderr"));
+                slm2_buf_putc(out, '\n');
+            }
+}
