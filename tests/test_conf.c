@@ -350,7 +350,63 @@ static void test_dump_reads_back(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* A list whose items may be one text: from YAML, from an assignment, from repeated options; its dump reads back. */
+struct file { int form; char *path; };
+static const struct slm2_opt file_rows[] = {
+    {.name = "form", .type = SLM2_OPT_ENUM, .offset = offsetof(struct file, form), .def = "bf16", .choices = dtypes, .help = "kind"},
+    {.name = "path", .type = SLM2_OPT_STR, .offset = offsetof(struct file, path), .def = "!item", .help = "file"},
+    {0},
+};
+static const struct slm2_opt list_rows[] = {
+    {.name = "data", .type = SLM2_OPT_LIST, .offset = 0, .sub = file_rows, .sub_size = sizeof(struct file), .help = "files"},
+    {0},
+};
+static void check_files(const struct slm2_conf_list *l, int n, const char *const *path, const int *form)
+{
+    const struct file *f = l->items;
+    assert_int_equal(l->n, n);
+    for (int i = 0; i < n; i++) {
+        assert_string_equal(f[i].path, path[i]);
+        assert_int_equal(f[i].form, form[i]);
+    }
+}
+static void test_items_of_one_text(void **state)
+{
+    static const char *const path[] = {"a: b.jsonl", "c.jsonl", "d.jsonl"};
+    static const int form[] = {1, 0, 1};
+    struct slm2_conf_list l;
+    struct slm2_buf dump = {0};
+    const char *pos[1];
+    char file[64], name[] = "x", option[] = "--data", value[] = "a: b.jsonl", both[] = "--data=q", *argv[] = {name, option, value, both, NULL};
+    int n_pos = 0;
+    bool help = false;
+    (void)state;
+    slm2_conf_init(list_rows, &l);
+    assert_int_equal(slm2_conf_set(list_rows, &l, "data=['a: b.jsonl', {form: f32, path: c.jsonl}, d.jsonl]", &e), SLM2_OK);
+    check_files(&l, 3, path, form);
+    slm2_conf_dump(list_rows, &l, &dump);
+    snprintf(file, sizeof file, "%s/slm2-test-conf-XXXXXX", P_tmpdir);
+    int fd = mkstemp(file);
+    assert_true(fd >= 0 && write(fd, dump.v, dump.n) == (ssize_t)dump.n && close(fd) == 0);
+    assert_int_equal(slm2_conf_yaml(list_rows, &l, file, &e), SLM2_OK);
+    unlink(file);
+    check_files(&l, 3, path, form);
+    assert_int_equal(slm2_conf_set(list_rows, &l, "data=a: b.jsonl", &e), SLM2_OK); /* a text is not YAML */
+    check_files(&l, 1, path, form);
+    assert_int_equal(slm2_conf_args(list_rows, &l, 4, argv, pos, 1, &n_pos, &help, &e), SLM2_OK);
+    check_files(&l, 2, (const char *const[]){"a: b.jsonl", "q"}, (const int[]){1, 1});
+    assert_int_equal(slm2_conf_set(list_rows, &l, "data.1.form=f32", &e), SLM2_OK);
+    check_files(&l, 2, (const char *const[]){"a: b.jsonl", "q"}, (const int[]){1, 0});
+    assert_int_equal(slm2_conf_set(list_rows, &l, "data=[{form: f32}]", &e), SLM2_OK);
+    assert_int_equal(slm2_conf_required(list_rows, &l, &e), SLM2_EUSAGE);
+    assert_true(said("data[0].path is required"));
+    assert_int_equal(slm2_conf_set(list_rows, &l, "data=[[a]]", &e), SLM2_EUSAGE);
+    slm2_conf_free(list_rows, &l);
+    slm2_buf_free(&dump);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_items_of_one_text),
     TEST(test_defaults), TEST(test_yaml),  TEST(test_yaml_errors), TEST(test_yaml_hostile),
     TEST(test_args),     TEST(test_args_errors), TEST(test_help), TEST(test_dump_reads_back),
 };

@@ -113,6 +113,9 @@ static void *list_add(const struct slm2_opt *row, struct slm2_conf_list *list)
     return memset(items + (size_t)list->n++ * size, 0, size);
 }
 
+/* A list that takes one text as an item. */
+static bool takes_text(const struct slm2_opt *row) { return row->type == SLM2_OPT_STRS || slm2_conf_item_row(row); }
+
 static bool is_utf8(const char *s)
 {
     const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)s;
@@ -246,7 +249,14 @@ static slm2_status set_text(const struct slm2_opt *row, void *obj, const char *t
     case SLM2_OPT_BOOL: return set_bool(f, text, name, at, err);
     case SLM2_OPT_STR: return set_str(f, text, name, at, err);
     case SLM2_OPT_ENUM: return set_enum(row, f, text, name, at, err);
-    case SLM2_OPT_LIST: break;
+    case SLM2_OPT_LIST: {
+        const struct slm2_opt *item_row = slm2_conf_item_row(row);
+        if (!item_row) break;
+        void *item = list_add(row, f);
+        if (!item) return slm2_fail(err, SLM2_ENOMEM, "setting %s: out of memory", name);
+        slm2_conf_init(row->sub, item);
+        return set_text(item_row, item, text, name, at, err);
+    }
     case SLM2_OPT_STRS: {
         char **item = list_add(row, f);
         if (!item) return slm2_fail(err, SLM2_ENOMEM, "setting %s: out of memory", name);
@@ -277,7 +287,7 @@ static slm2_status set_scalar(const struct slm2_opt *row, void *obj, const yaml_
     }
     const char *text = (const char *)node->data.scalar.value;
     if (strlen(text) != node->data.scalar.length) return bad(at, name, err, "has a NUL character");
-    bool is_text = row->type == SLM2_OPT_STR || row->type == SLM2_OPT_STRS || row->type == SLM2_OPT_ENUM;
+    bool is_text = row->type == SLM2_OPT_STR || row->type == SLM2_OPT_ENUM || takes_text(row);
     if (!is_text && node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) {
         return bad(at, name, err, "is a string (quoted), want a %s", row->type == SLM2_OPT_BOOL ? "boolean" : "number");
     }
@@ -291,7 +301,7 @@ static slm2_status set_list(const struct slm2_opt *row, void *obj, yaml_document
     struct slm2_conf_list *list = slm2_conf_field(row, obj);
     free_list(row, list);
     if (is_null(node)) return SLM2_OK;
-    if (node->type == YAML_SCALAR_NODE && row->type == SLM2_OPT_STRS) return set_scalar(row, obj, node, name, at, err);
+    if (node->type == YAML_SCALAR_NODE && takes_text(row)) return set_scalar(row, obj, node, name, at, err);
     if (node->type != YAML_SEQUENCE_NODE) return bad(at, name, err, "want a list");
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
         yaml_node_t *item = yaml_document_get_node(doc, *i);
@@ -299,7 +309,7 @@ static slm2_status set_list(const struct slm2_opt *row, void *obj, yaml_document
         char label[MAX_NAME];
         if (list->n >= MAX_ITEMS) return bad(&where, name, err, "has more than %d items", MAX_ITEMS);
         snprintf(label, sizeof label, "%s[%d]", name, list->n);
-        if (row->type == SLM2_OPT_STRS) {
+        if (row->type == SLM2_OPT_STRS || (item->type == YAML_SCALAR_NODE && takes_text(row))) {
             SLM2_TRY(set_scalar(row, obj, item, label, &where, err));
             continue;
         }
@@ -464,11 +474,11 @@ static slm2_status assign(const struct slm2_opt *table, void *obj, const char *n
     const struct slm2_opt *row = find_row(table, name, n);
     char shown[MAX_NAME], near[MAX_NAME + 32];
     snprintf(shown, sizeof shown, "%.*s", (int)slm2_min_size(n, MAX_NAME - 1), name);
-    if (row && (row->type == SLM2_OPT_LIST || (row->type == SLM2_OPT_STRS && value[0] == '['))) {
+    if (row && (takes_text(row) ? value[0] == '[' : row->type == SLM2_OPT_LIST)) {
         return set_yaml(table, row, obj, value, strlen(value), NULL, err);
     }
     if (row) {
-        if (row->type == SLM2_OPT_STRS) free_list(row, slm2_conf_field(row, obj));
+        if (takes_text(row)) free_list(row, slm2_conf_field(row, obj));
         return set_text(row, obj, value, row->name, &command_line, err);
     }
     for (const struct slm2_opt *r = table; r->name; r++) { /* sources.0.weight */
@@ -535,7 +545,7 @@ static slm2_status option(const struct slm2_opt *table, void *obj, int argc, cha
     if (!value && row->type == SLM2_OPT_BOOL) value = "true";
     if (!value && *i + 1 < argc) value = argv[++*i];
     if (!value) return slm2_fail(err, SLM2_EUSAGE, "option %s wants a value behind it", arg);
-    if (row->type == SLM2_OPT_STRS && seen[row - table]) return set_text(row, obj, value, row->name, &command_line, err);
+    if (takes_text(row) && seen[row - table]) return set_text(row, obj, value, row->name, &command_line, err);
     seen[row - table] = true;
     if (row->type == SLM2_OPT_STRS) { /* taken as it is: a stop string may begin with '[' */
         free_list(row, slm2_conf_field(row, obj));
