@@ -164,11 +164,12 @@ static void test_samples(void **state)
             if (!w || strcmp(w, got)) fail_msg("%s: record %d: %s, want %s", name, i, got, w ? w : "(nothing)");
         }
         o.dir = dir;
-        struct slm2_pair_file file = {.format = f, .path = path};
-        check_ok(slm2_pairs_load(&p, &file, 1, tok, &o, &err), &err);
-        for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) assert_int_equal(p.set[0].n[v], json_integer_value(json_object_get(counts, slm2_pref_verdicts[v])));
-        assert_int_equal(p.n, p.set[0].n[SLM2_PREF_KEEP]);
-        assert_int_equal(p.set[0].first_bad[0] != 0, p.set[0].n[SLM2_PREF_INVALID] > 0);
+        char *paths[] = {path};
+        struct slm2_pair_source source = {f, {paths, 1}};
+        check_ok(slm2_pairs_load(&p, &source, 1, tok, &o, &err), &err);
+        for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) assert_int_equal(p.file[0].n[v], json_integer_value(json_object_get(counts, slm2_pref_verdicts[v])));
+        assert_int_equal(p.n, p.file[0].n[SLM2_PREF_KEEP]);
+        assert_int_equal(p.file[0].first_bad[0] != 0, p.file[0].n[SLM2_PREF_INVALID] > 0);
         slm2_pairs_free(&p);
     }
     slm2_tok_free(tok);
@@ -238,23 +239,26 @@ static void test_several_files(void **state)
     snprintf(array, sizeof array, "%s", in_dir("array.json"));
     write_file(lines, "{\"question\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\"}\nnot json\n{\"question\":\"Q\",\"system\":\"S\",\"chosen\":\"a\",\"rejected\":\"b\"}\n");
     write_file(array, "[\n {\"prompt\": \"Q\", \"chosen\": \"a\", \"rejected\": \"b\"},\n {\"prompt\": \"Q\", \"chosen\": \"b\", \"rejected\": \"a\"}\n]\n");
-    struct slm2_pair_file files[] = {{SLM2_PREF_ORCA, lines}, {SLM2_PREF_PAIRS, array}};
+    char *first[] = {lines}, *second[] = {array, lines};
+    struct slm2_pair_source sources[] = {{SLM2_PREF_ORCA, {first, 1}}, {SLM2_PREF_PAIRS, {second, 2}}};
     check_ok(slm2_tok_open(&tok, NULL, &err), &err);
     o.dir = dir;
-    check_ok(slm2_pairs_load(&p, files, 2, tok, &o, &err), &err);
+    check_ok(slm2_pairs_load(&p, sources, 2, tok, &o, &err), &err);
     assert_int_equal(p.n, 3);
-    assert_int_equal(p.n_set, 2);
-    assert_int_equal(p.set[0].n[SLM2_PREF_KEEP], 2);
-    assert_int_equal(p.set[0].n[SLM2_PREF_INVALID], 1);
-    assert_int_equal(p.set[1].n[SLM2_PREF_DUPLICATE_PAIR], 1);
-    assert_int_equal(p.set[1].n[SLM2_PREF_KEEP], 1);
+    assert_int_equal(p.n_file, 3);
+    assert_int_equal(p.file[2].source, 1);
+    assert_int_equal(p.file[2].n[SLM2_PREF_DUPLICATE_PAIR], 2);
+    assert_int_equal(p.file[0].n[SLM2_PREF_KEEP], 2);
+    assert_int_equal(p.file[0].n[SLM2_PREF_INVALID], 1);
+    assert_int_equal(p.file[1].n[SLM2_PREF_DUPLICATE_PAIR], 1);
+    assert_int_equal(p.file[1].n[SLM2_PREF_KEEP], 1);
     int64_t n_tok = 0;
     for (int i = 0; i < p.n; i++) n_tok += p.chosen[i].n + p.rejected[i].n;
-    assert_int_equal(p.set[0].n_tok + p.set[1].n_tok, n_tok);
+    assert_int_equal(p.file[0].n_tok + p.file[1].n_tok + p.file[2].n_tok, n_tok);
     slm2_pairs_free(&p);
     o.rules.keep_duplicate_pairs = true;
-    check_ok(slm2_pairs_load(&p, files, 2, tok, &o, &err), &err);
-    assert_int_equal(p.n, 4);
+    check_ok(slm2_pairs_load(&p, sources, 2, tok, &o, &err), &err);
+    assert_int_equal(p.n, 6);
     slm2_pairs_free(&p);
     slm2_tok_free(tok);
 }

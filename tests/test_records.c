@@ -212,8 +212,9 @@ static void test_pack_rows(void **state)
 
 static slm2_status load_pairs(struct slm2_pairs *p, const struct slm2_pair_opts *o, struct slm2_err *err)
 {
-    struct slm2_pair_file file = {.path = path};
-    return slm2_pairs_load(p, &file, 1, tok, o, err);
+    char *paths[] = {path};
+    struct slm2_pair_source source = {.path = {paths, 1}};
+    return slm2_pairs_load(p, &source, 1, tok, o, err);
 }
 
 static const char pairs[] =
@@ -244,9 +245,9 @@ static void test_pairs(void **state)
     write_text(pairs);
     check_ok(load_pairs(&p, &o, &err), &err);
     assert_int_equal(p.n, 4);
-    assert_int_equal(p.set[0].n[SLM2_PREF_INVALID], 3);
-    assert_int_equal(p.set[0].n[SLM2_PREF_DUPLICATE_CONTENT], 1);
-    assert_non_null(strstr(p.set[0].first_bad, "line 4: no prompt"));
+    assert_int_equal(p.file[0].n[SLM2_PREF_INVALID], 3);
+    assert_int_equal(p.file[0].n[SLM2_PREF_DUPLICATE_CONTENT], 1);
+    assert_non_null(strstr(p.file[0].first_bad, "line 4: no prompt"));
     for (int i = 0; i < 4; i++) {
         for (int k = 0; k < 2; k++) {
             const struct slm2_pair_seq *s = k ? &p.rejected[i] : &p.chosen[i];
@@ -308,13 +309,13 @@ static void test_pairs_cut(void **state)
     o.max_len = w->n;
     o.max_prompt = 5;
     check_ok(load_pairs(&cut, &o, &err), &err);
-    assert_int_equal(cut.set[0].n_cut_prompt + cut.set[0].n_cut_answer, 0);
+    assert_int_equal(cut.file[0].n_cut_prompt + cut.file[0].n_cut_answer, 0);
     assert_int_equal(cut.chosen[0].n, w->n);
     slm2_pairs_free(&cut);
     o.max_len = 12;
     check_ok(load_pairs(&cut, &o, &err), &err);
-    assert_int_equal(cut.set[0].n_cut_prompt, 1);
-    assert_int_equal(cut.set[0].n_cut_answer, 1);
+    assert_int_equal(cut.file[0].n_cut_prompt, 1);
+    assert_int_equal(cut.file[0].n_cut_answer, 1);
     const struct slm2_pair_seq *c = &cut.chosen[0], *r = &cut.rejected[0];
     assert_int_equal(c->n, 12);
     assert_int_equal(c->n_prompt, 5);

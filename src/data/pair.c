@@ -17,7 +17,7 @@ struct slm2_pair_opts slm2_pair_opts_default(void)
 struct span { size_t at; int n, n_prompt; }; /* in ids, whose memory still moves */
 struct loader {
     struct slm2_pairs *p;
-    struct slm2_pair_set *set;   /* of the file that is read */
+    struct slm2_pair_file *file; /* that is read */
     enum slm2_pref_format format;
     const struct slm2_tok *tok;
     const struct slm2_pair_opts *o;
@@ -74,8 +74,8 @@ static void shorten(struct loader *l, struct span s[2])
     for (int i = 0; i < 2; i++) q[i] = (struct slm2_pair_seq){l->ids.v + s[i].at, s[i].n, s[i].n_prompt};
     int cut = slm2_pair_cut(&q[0], &q[1], l->o->max_len, l->o->max_prompt);
     for (int i = 0; i < 2; i++) s[i] = (struct span){(size_t)(q[i].ids - l->ids.v), q[i].n, q[i].n_prompt};
-    l->set->n_cut_prompt += (cut & 1) != 0;
-    l->set->n_cut_answer += (cut & 2) != 0;
+    l->file->n_cut_prompt += (cut & 1) != 0;
+    l->file->n_cut_answer += (cut & 2) != 0;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------------- */
@@ -88,7 +88,7 @@ static slm2_status keep(struct loader *l, struct slm2_pref *p, const char *what,
     shorten(l, s);
     slm2_buf_put(&l->spans, s, sizeof s);
     SLM2_TRY(slm2_buf_check(&l->spans, err));
-    l->set->n_tok += s[0].n + s[1].n;
+    l->file->n_tok += s[0].n + s[1].n;
     l->p->n++;
     return SLM2_OK;
 }
@@ -105,22 +105,24 @@ static slm2_status take_record(void *user, json_t *j, const char *what, struct s
     if (st == SLM2_OK && verdict == SLM2_PREF_KEEP) st = keep(l, &p, what, &why);
     slm2_pref_free(&p);
     if (st == SLM2_OK) {
-        l->set->n[verdict]++;
+        l->file->n[verdict]++;
         return SLM2_OK;
     }
     l->ids.n = n_ids;
-    if (st == SLM2_EFORMAT && !l->set->first_bad[0]) snprintf(l->set->first_bad, sizeof l->set->first_bad, "%.310s", why.msg);
+    if (st == SLM2_EFORMAT && !l->file->first_bad[0]) snprintf(l->file->first_bad, sizeof l->file->first_bad, "%.310s", why.msg);
     if (err) *err = why;
     return st; /* the reader counts it */
 }
 
-static slm2_status load_files(struct loader *l, const struct slm2_pair_file *files, int n_files, struct slm2_err *err)
+static slm2_status load_files(struct loader *l, const struct slm2_pair_source *sources, int n_sources, struct slm2_err *err)
 {
-    for (int i = 0; i < n_files; i++) {
-        l->format = (enum slm2_pref_format)files[i].format;
-        l->set = &l->p->set[i];
-        *l->set = (struct slm2_pair_set){.path = files[i].path, .format = slm2_pref_formats[files[i].format]};
-        SLM2_TRY(slm2_records_read(files[i].path, l->o->max_line_bytes, l->o->bad_is_fatal, take_record, l, &l->set->n[SLM2_PREF_INVALID], err));
+    l->file = l->p->file;
+    for (int i = 0; i < n_sources; i++) {
+        l->format = (enum slm2_pref_format)sources[i].format;
+        for (int k = 0; k < sources[i].path.n; k++, l->file++) {
+            *l->file = (struct slm2_pair_file){.path = ((char *const *)sources[i].path.items)[k], .source = i};
+            SLM2_TRY(slm2_records_read(l->file->path, l->o->max_line_bytes, l->o->bad_is_fatal, take_record, l, &l->file->n[SLM2_PREF_INVALID], err));
+        }
     }
     return SLM2_OK;
 }
@@ -140,20 +142,21 @@ static slm2_status point_at_ids(struct slm2_pairs *p, const struct slm2_buf *spa
     return SLM2_OK;
 }
 
-slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_file *files, int n_files, const struct slm2_tok *tok, const struct slm2_pair_opts *o, struct slm2_err *err)
+slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_source *sources, int n_sources, const struct slm2_tok *tok, const struct slm2_pair_opts *o, struct slm2_err *err)
 {
     enum slm2_chat_template tmpl;
-    *p = (struct slm2_pairs){.n_set = n_files};
+    *p = (struct slm2_pairs){0};
+    for (int i = 0; i < n_sources; i++) p->n_file += sources[i].path.n;
     SLM2_TRY(slm2_records_template(o->chat, &tmpl, err));
     if (o->max_prompt < 1 || o->max_len <= o->max_prompt) {
         return slm2_fail(err, SLM2_EUSAGE, "max_prompt %d and max_len %d: want 1 <= max_prompt < max_len", o->max_prompt, o->max_len);
     }
     if (slm2_chat_stop_id(tok, tmpl) < 0) return slm2_fail(err, SLM2_EUSAGE, "the vocabulary lacks the token that ends a turn of %s", o->chat);
     struct loader l = {.p = p, .tok = tok, .o = o, .chat = slm2_chat_opts_default(tmpl)};
-    p->set = calloc((size_t)n_files + 1, sizeof *p->set);
-    slm2_status st = p->set ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "out of memory for %d files of pairs", n_files);
+    p->file = calloc((size_t)p->n_file + 1, sizeof *p->file);
+    slm2_status st = p->file ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "out of memory for %d files of pairs", p->n_file);
     if (st == SLM2_OK) st = slm2_seen_open(&l.seen, o->dir ? o->dir : "/tmp", err);
-    if (st == SLM2_OK) st = load_files(&l, files, n_files, err);
+    if (st == SLM2_OK) st = load_files(&l, sources, n_sources, err);
     p->ids = l.ids.v; /* changes owner */
     p->n_tok = l.ids.n;
     if (st == SLM2_OK) st = point_at_ids(p, &l.spans, err);
@@ -172,7 +175,7 @@ void slm2_pairs_free(struct slm2_pairs *p)
     free(p->chosen);
     free(p->rejected);
     free(p->ids);
-    free(p->set);
+    free(p->file);
     *p = (struct slm2_pairs){0};
 }
 

@@ -4,10 +4,14 @@
  * ids = rendered prompt with the header of the assistant's turn, then the answer and the token that ends the turn. */
 #ifndef SLM2_DATA_PAIR_H
 #define SLM2_DATA_PAIR_H
+#include "base/conf.h"
 #include "data/pref.h"
 #include "model/batch.h"
 
-struct slm2_pair_file { int format; char *path; }; /* enum slm2_pref_format */
+struct slm2_pair_source { /* a data set as the settings name it */
+    int format;                 /* enum slm2_pref_format */
+    struct slm2_conf_list path; /* of char *: JSON lines or a JSON array, plain, .gz, .zst */
+};
 struct slm2_pair_opts {
     const char *chat;      /* template: "zephyr", "chatml" */
     int max_len;           /* tokens of prompt + answer */
@@ -20,8 +24,9 @@ struct slm2_pair_opts {
 struct slm2_pair_opts slm2_pair_opts_default(void); /* zephyr, 1024, 512, chosen score at least 8, all filters, skip */
 
 struct slm2_pair_seq { const int32_t *ids; int n, n_prompt; }; /* tokens n_prompt .. n - 1 are the answer; n > n_prompt >= 1 */
-struct slm2_pair_set { /* what became of one file; equal records of several files count in the later one */
-    const char *path, *format; /* borrowed of the file's entry */
+struct slm2_pair_file { /* what became of its records; equal ones of several files count in the later one */
+    const char *path; /* the source's */
+    int source;
     int64_t n[SLM2_PREF_N_VERDICT];
     int64_t n_tok;                      /* of what is kept, after cutting */
     int64_t n_cut_prompt, n_cut_answer; /* pairs kept that lost tokens of a prompt, of an answer */
@@ -32,10 +37,10 @@ struct slm2_pairs {
     struct slm2_pair_seq *chosen, *rejected; /* [n], pointing into ids */
     int32_t *ids;
     size_t n_tok;
-    struct slm2_pair_set *set; /* [n_set], one a file */
-    int n_set;
+    struct slm2_pair_file *file; /* [n_file], source by source */
+    int n_file;
 };
-slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_file *files, int n_files, const struct slm2_tok *tok, const struct slm2_pair_opts *o, struct slm2_err *err);
+slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_source *sources, int n_sources, const struct slm2_tok *tok, const struct slm2_pair_opts *o, struct slm2_err *err);
 void slm2_pairs_free(struct slm2_pairs *p);
 
 /* Cuts a pair as TRL's trainer does: where prompt and longer answer exceed max_len, prompts keep their last max_prompt tokens; where

@@ -12,24 +12,24 @@
 
 struct opts {
     struct slm2_tune_opts tune;
-    struct slm2_conf_list data, valid; /* of struct slm2_pair_file */
+    struct slm2_conf_list data, valid; /* of struct slm2_pair_source */
     char *reference;
     double beta, label_smoothing, min_score;
     int loss, max_len, max_prompt;
     bool keep_ties, keep_gsm8k_train, keep_duplicate_pairs;
 };
-#define FILE_AT(f) offsetof(struct slm2_pair_file, f)
-static const struct slm2_opt file_rows[] = {
-    {"format", SLM2_OPT_ENUM, FILE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
-    {"path", SLM2_OPT_STR, FILE_AT(path), 0, 0, "!item", "JSON lines or a JSON array, plain, .gz or .zst", NULL, NULL, 0, 0},
+#define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
+static const struct slm2_opt source_rows[] = {
+    {"format", SLM2_OPT_ENUM, SOURCE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
+    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!item", "JSON lines or a JSON array, plain, .gz or .zst", NULL, NULL, 0, 0},
     {0},
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
-#define FILES(f, key, help) {key, SLM2_OPT_LIST, offsetof(struct opts, f), 0, 0, NULL, help, NULL, file_rows, sizeof(struct slm2_pair_file), 0}
+#define SOURCES(f, key, help) {key, SLM2_OPT_LIST, offsetof(struct opts, f), 0, 0, NULL, help, NULL, source_rows, sizeof(struct slm2_pair_source), 0}
 const struct slm2_opt slm2_dpo_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "1", "128", "4e-6", "0.1", "0", "rmsprop"),
-    FILES(data, "data", "files of pairs"),
-    FILES(valid, "valid", "held-out pairs"),
+    SOURCES(data, "data", "data sets of pairs; an item has"),
+    SOURCES(valid, "valid", "held-out pairs, in the same form; an item has"),
     ROW(min_score, "min_chosen_score", SLM2_OPT_DOUBLE, 0, 10, "8", "pairs whose chosen answer has a lower score are dropped; 0: none"),
     ROW(keep_ties, "keep_ties", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs of equal scores"),
     ROW(keep_gsm8k_train, "keep_gsm8k_train", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs that are marked as questions of GSM8K's training set"),
@@ -212,45 +212,56 @@ static slm2_status reference(struct set *s, const char *name, const char *model,
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------------ */
-/* "train.orca_dpo_pairs.", with a number behind the format from its second file on. */
-static void label_of(char *out, size_t cap, const char *list, const struct slm2_pairs *p, int i)
+/* "train.orca_dpo_pairs", with a number behind the format from its second source on. */
+static void label_of(char *out, size_t cap, const char *list, const struct slm2_pair_source *sources, int i)
 {
+    const char *format = slm2_pref_formats[sources[i].format];
     int earlier = 0;
-    for (int k = 0; k < i; k++) earlier += !strcmp(p->set[k].format, p->set[i].format);
-    if (earlier) snprintf(out, cap, "%s.%s-%d", list, p->set[i].format, earlier + 1);
-    else snprintf(out, cap, "%s.%s", list, p->set[i].format);
+    for (int k = 0; k < i; k++) earlier += sources[k].format == sources[i].format;
+    if (earlier) snprintf(out, cap, "%s.%s-%d", list, format, earlier + 1);
+    else snprintf(out, cap, "%s.%s", list, format);
 }
 
-/* What became of the records of each file: shown, and in the ledger. */
-static slm2_status account(const char *list, const struct slm2_pairs *p, struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status account_file(const char *label, const struct slm2_pair_file *f, struct slm2_ledger *ledger, struct slm2_err *err)
 {
-    for (int i = 0; i < p->n_set; i++) {
-        const struct slm2_pair_set *s = &p->set[i];
-        char label[100], key[160], hex[65];
+    struct slm2_map m;
+    char hex[65];
+    if (f->first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", f->first_bad, (long long)f->n[SLM2_PREF_INVALID]);
+    SLM2_TRY(slm2_map_open(&m, f->path, err));
+    slm2_sha256_hex(m.p, m.n, hex);
+    slm2_ledger_file(ledger, &(struct slm2_ledger_file){.path = f->path, .source = label, .sha256 = hex, .language = "", .licence = "", .bytes = (int64_t)m.n, .tokens = f->n_tok,
+                                                        .documents = f->n[SLM2_PREF_KEEP]});
+    slm2_map_close(&m);
+    return SLM2_OK;
+}
+
+/* What became of the records of each data set: shown, and in the ledger. */
+static slm2_status account(const char *list, const struct slm2_conf_list *sources, const struct slm2_pairs *p, struct slm2_tune *tune, struct slm2_err *err)
+{
+    for (int i = 0; i < sources->n; i++) {
+        enum { RECORDS = SLM2_PREF_N_VERDICT, CUT_PROMPT, CUT_ANSWER, N_COUNT };
+        int64_t n[N_COUNT] = {0};
+        char label[100];
         struct slm2_buf line = {0};
-        struct slm2_map m;
-        int64_t all = 0;
-        label_of(label, sizeof label, list, p, i);
-        for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) {
-            snprintf(key, sizeof key, "%s.%s", label, slm2_pref_verdicts[v]);
-            slm2_ledger_figure(tune->ledger, key, (double)s->n[v]);
-            all += s->n[v];
-            if (s->n[v] && v != SLM2_PREF_KEEP) slm2_buf_printf(&line, ", %s %lld", slm2_pref_verdicts[v], (long long)s->n[v]);
+        label_of(label, sizeof label, list, sources->items, i);
+        for (int k = 0; k < p->n_file; k++) {
+            const struct slm2_pair_file *f = &p->file[k];
+            if (f->source != i) continue;
+            for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) n[v] += f->n[v], n[RECORDS] += f->n[v];
+            n[CUT_PROMPT] += f->n_cut_prompt;
+            n[CUT_ANSWER] += f->n_cut_answer;
+            SLM2_TRY(account_file(label, f, tune->ledger, err));
         }
-        const struct { const char *name; int64_t n; } more[] = {{"records", all}, {"cut_prompt", s->n_cut_prompt}, {"cut_answer", s->n_cut_answer}};
-        for (size_t k = 0; k < sizeof more / sizeof more[0]; k++) {
-            snprintf(key, sizeof key, "%s.%s", label, more[k].name);
-            slm2_ledger_figure(tune->ledger, key, (double)more[k].n);
+        for (int v = 0; v < N_COUNT; v++) {
+            static const char *const more[] = {"records", "cut_prompt", "cut_answer"};
+            const char *name = v < RECORDS ? slm2_pref_verdicts[v] : more[v - RECORDS];
+            char key[160];
+            snprintf(key, sizeof key, "%s.%s", label, name);
+            slm2_ledger_figure(tune->ledger, key, (double)n[v]);
+            if (n[v] && v != SLM2_PREF_KEEP && v != RECORDS) slm2_buf_printf(&line, ", %s %lld", name, (long long)n[v]);
         }
-        if (s->n_cut_prompt || s->n_cut_answer) slm2_buf_printf(&line, "; cut: %lld prompts, %lld answers", (long long)s->n_cut_prompt, (long long)s->n_cut_answer);
-        slm2_log(SLM2_INFO, "%s: %s: %lld records, keep %lld%s", label, s->path, (long long)all, (long long)s->n[SLM2_PREF_KEEP], line.v ? line.v : "");
-        if (s->first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", s->first_bad, (long long)s->n[SLM2_PREF_INVALID]);
+        slm2_log(SLM2_INFO, "%s: records %lld, keep %lld%s", label, (long long)n[RECORDS], (long long)n[SLM2_PREF_KEEP], line.v ? line.v : "");
         slm2_buf_free(&line);
-        SLM2_TRY(slm2_map_open(&m, s->path, err));
-        slm2_sha256_hex(m.p, m.n, hex);
-        struct slm2_ledger_file f = {.path = s->path, .source = label, .sha256 = hex, .language = "", .licence = "", .bytes = (int64_t)m.n, .tokens = s->n_tok, .documents = s->n[SLM2_PREF_KEEP]};
-        slm2_ledger_file(tune->ledger, &f);
-        slm2_map_close(&m);
     }
     return SLM2_OK;
 }
@@ -269,7 +280,7 @@ static slm2_status check(const struct opts *o, const struct slm2_tune *tune, str
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
-    const struct { const char *name; const struct slm2_conf_list *files; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
+    const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
     char model[65];
     po.chat = o->tune.chat;
     po.max_len = o->max_len;
@@ -278,9 +289,10 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     po.dir = o->tune.run;
     d->o = o;
     SLM2_TRY(check(o, tune, err));
+    if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}");
     for (int i = 0; i < 2; i++) {
-        SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].files->items, lists[i].files->n, tune->tok, &po, err));
-        SLM2_TRY(account(lists[i].name, &lists[i].set->p, tune, err));
+        SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
+        SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
