@@ -350,64 +350,69 @@ static void test_dump_reads_back(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-/* A list whose items may be one text: from YAML, from an assignment, from repeated options; its dump reads back. */
-struct file { int form; char *path; };
-static const struct slm2_opt file_rows[] = {
-    {.name = "form", .type = SLM2_OPT_ENUM, .offset = offsetof(struct file, form), .def = "bf16", .choices = dtypes, .help = "kind"},
-    {.name = "path", .type = SLM2_OPT_STR, .offset = offsetof(struct file, path), .def = "!item", .help = "file"},
+/* A list whose items may be plain text. */
+struct data_set { struct slm2_conf_list path; double repeat; };
+struct run { struct slm2_conf_list data; };
+static const struct slm2_opt data_rows[] = {
+    {.name = "repeat", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct data_set, repeat), .def = "1"},
+    {.name = "path", .type = SLM2_OPT_STRS, .offset = offsetof(struct data_set, path), .def = "!", .alias = '='},
     {0},
 };
-static const struct slm2_opt list_rows[] = {
-    {.name = "data", .type = SLM2_OPT_LIST, .offset = 0, .sub = file_rows, .sub_size = sizeof(struct file), .help = "files"},
-    {0},
-};
-static void check_files(const struct slm2_conf_list *l, int n, const char *const *path, const int *form)
+static const struct slm2_opt run_rows[] = {{.name = "data", .type = SLM2_OPT_LIST, .offset = 0, .sub = data_rows, .sub_size = sizeof(struct data_set)}, {0}};
+
+static void assert_data(const struct run *r, const char *want)
 {
-    const struct file *f = l->items;
-    assert_int_equal(l->n, n);
-    for (int i = 0; i < n; i++) {
-        assert_string_equal(f[i].path, path[i]);
-        assert_int_equal(f[i].form, form[i]);
+    struct slm2_buf b = {0};
+    slm2_buf_puts(&b, "");
+    for (int i = 0; i < r->data.n; i++) {
+        const struct data_set *d = (const struct data_set *)r->data.items + i;
+        slm2_buf_printf(&b, "%g", d->repeat);
+        for (int k = 0; k < d->path.n; k++) slm2_buf_printf(&b, " %s", ((char **)d->path.items)[k]);
+        slm2_buf_puts(&b, ";");
     }
+    assert_string_equal(b.v, want);
+    slm2_buf_free(&b);
 }
-static void test_items_of_one_text(void **state)
+
+static void test_plain_items(void **state)
 {
-    static const char *const path[] = {"a: b.jsonl", "c.jsonl", "d.jsonl"};
-    static const int form[] = {1, 0, 1};
-    struct slm2_conf_list l;
-    struct slm2_buf dump = {0};
+    (void)state;
+    struct run r;
     const char *pos[1];
-    char file[64], name[] = "x", option[] = "--data", value[] = "a: b.jsonl", both[] = "--data=q", *argv[] = {name, option, value, both, NULL};
     int n_pos = 0;
     bool help = false;
-    (void)state;
-    slm2_conf_init(list_rows, &l);
-    assert_int_equal(slm2_conf_set(list_rows, &l, "data=['a: b.jsonl', {form: f32, path: c.jsonl}, d.jsonl]", &e), SLM2_OK);
-    check_files(&l, 3, path, form);
-    slm2_conf_dump(list_rows, &l, &dump);
-    snprintf(file, sizeof file, "%s/slm2-test-conf-XXXXXX", P_tmpdir);
-    int fd = mkstemp(file);
-    assert_true(fd >= 0 && write(fd, dump.v, dump.n) == (ssize_t)dump.n && close(fd) == 0);
-    assert_int_equal(slm2_conf_yaml(list_rows, &l, file, &e), SLM2_OK);
-    unlink(file);
-    check_files(&l, 3, path, form);
-    assert_int_equal(slm2_conf_set(list_rows, &l, "data=a: b.jsonl", &e), SLM2_OK); /* a text is not YAML */
-    check_files(&l, 1, path, form);
-    assert_int_equal(slm2_conf_args(list_rows, &l, 4, argv, pos, 1, &n_pos, &help, &e), SLM2_OK);
-    check_files(&l, 2, (const char *const[]){"a: b.jsonl", "q"}, (const int[]){1, 1});
-    assert_int_equal(slm2_conf_set(list_rows, &l, "data.1.form=f32", &e), SLM2_OK);
-    check_files(&l, 2, (const char *const[]){"a: b.jsonl", "q"}, (const int[]){1, 0});
-    assert_int_equal(slm2_conf_set(list_rows, &l, "data=[{form: f32}]", &e), SLM2_OK);
-    assert_int_equal(slm2_conf_required(list_rows, &l, &e), SLM2_EUSAGE);
-    assert_true(said("data[0].path is required"));
-    assert_int_equal(slm2_conf_set(list_rows, &l, "data=[[a]]", &e), SLM2_EUSAGE);
-    slm2_conf_free(list_rows, &l);
+    static char x[] = "x", option[] = "--data", first[] = "a: b.jsonl", second[] = "--data=c.jsonl";
+    char *argv[] = {x, option, first, second, NULL};
+    slm2_conf_init(run_rows, &r);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=[a.jsonl, {path: [b, c], repeat: 2}]", &e), SLM2_OK);
+    assert_data(&r, "1 a.jsonl;2 b c;");
+    struct slm2_buf dump = {0};
+    struct run again;
+    char path[] = P_tmpdir "/slm2-test-conf-XXXXXX";
+    close(mkstemp(path));
+    slm2_conf_dump(run_rows, &r, &dump);
+    assert_int_equal(slm2_file_write(path, dump.v, dump.n, &e), SLM2_OK);
+    slm2_conf_init(run_rows, &again);
+    assert_int_equal(slm2_conf_yaml(run_rows, &again, path, &e), SLM2_OK);
+    assert_data(&again, "1 a.jsonl;2 b c;");
+    slm2_conf_free(run_rows, &again);
     slm2_buf_free(&dump);
+    unlink(path);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=a: b.jsonl", &e), SLM2_OK); /* no YAML: the path as it is */
+    assert_data(&r, "1 a: b.jsonl;");
+    assert_int_equal(slm2_conf_args(run_rows, &r, 4, argv, pos, 1, &n_pos, &help, &e), SLM2_OK);
+    assert_data(&r, "1 a: b.jsonl;1 c.jsonl;");
+    assert_int_equal(slm2_conf_required(run_rows, &r, &e), SLM2_OK);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=", &e), SLM2_OK);
+    assert_data(&r, "");
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=[{repeat: 3}]", &e), SLM2_OK);
+    assert_int_equal(slm2_conf_required(run_rows, &r, &e), SLM2_EUSAGE);
+    assert_true(said("data[0].path is required"));
+    slm2_conf_free(run_rows, &r);
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_items_of_one_text),
     TEST(test_defaults), TEST(test_yaml),  TEST(test_yaml_errors), TEST(test_yaml_hostile),
-    TEST(test_args),     TEST(test_args_errors), TEST(test_help), TEST(test_dump_reads_back),
+    TEST(test_args),     TEST(test_args_errors), TEST(test_help), TEST(test_dump_reads_back), TEST(test_plain_items),
 };
 SLM2_TEST_MAIN(tests)

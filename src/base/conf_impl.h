@@ -9,16 +9,8 @@
 
 static inline void *slm2_conf_field(const struct slm2_opt *row, void *obj) { return (char *)obj + row->offset; }
 static inline const void *slm2_conf_cfield(const struct slm2_opt *row, const void *obj) { return (const char *)obj + row->offset; }
-static inline bool slm2_conf_is_required(const struct slm2_opt *row) { return row->def && row->def[0] == '!'; }
+static inline bool slm2_conf_is_required(const struct slm2_opt *row) { return row->def && !strcmp(row->def, "!"); }
 static inline bool slm2_conf_has_range(const struct slm2_opt *row) { return row->lo != 0 || row->hi != 0; }
-
-/* The row of a list's items that an item of one text is the value of; NULL: items are mappings only. */
-static inline const struct slm2_opt *slm2_conf_item_row(const struct slm2_opt *list)
-{
-    const struct slm2_opt *r = list->type == SLM2_OPT_LIST ? list->sub : NULL;
-    while (r && r->name && !(r->def && !strcmp(r->def, "!item"))) r++;
-    return r && r->name ? r : NULL;
-}
 
 /* Required numbers start with a value that no text can give; required strings and lists start empty. */
 static inline bool slm2_conf_is_unset(const struct slm2_opt *row, const void *obj)

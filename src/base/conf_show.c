@@ -28,7 +28,6 @@ static void put_facts(struct slm2_buf *out, const struct slm2_opt *row)
     bool number = row->type == SLM2_OPT_INT || row->type == SLM2_OPT_INT64 || row->type == SLM2_OPT_FLOAT || row->type == SLM2_OPT_DOUBLE;
     if (number && slm2_conf_has_range(row)) slm2_buf_printf(&b, "%.9g to %.9g", row->lo, row->hi);
     if (row->type == SLM2_OPT_STRS) slm2_buf_puts(&b, "may be repeated");
-    if (slm2_conf_item_row(row)) slm2_buf_printf(&b, "items may be the %s alone; may be repeated", slm2_conf_item_row(row)->name);
     if (slm2_conf_is_required(row)) {
         slm2_buf_printf(&b, "%srequired", b.n ? "; " : "");
     } else if (row->def && *row->def && !(row->type == SLM2_OPT_BOOL && !strcmp(row->def, "false"))) {

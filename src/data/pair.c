@@ -23,7 +23,7 @@ struct loader {
     const struct slm2_pair_opts *o;
     struct slm2_chat_opts chat;
     struct slm2_seen seen;
-    struct slm2_buf key[2];
+    struct slm2_buf key;
     struct slm2_ids ids, one;
     struct slm2_buf mask, spans; /* spans: struct span, chosen and rejected in turn */
 };
@@ -101,7 +101,7 @@ static slm2_status take_record(void *user, json_t *j, const char *what, struct s
     enum slm2_pref_verdict verdict = SLM2_PREF_INVALID;
     size_t n_ids = l->ids.n;
     slm2_status st = slm2_pref_read(&p, l->format, j, what, &why);
-    if (st == SLM2_OK) st = slm2_pref_judge(&p, &l->o->rules, &l->seen, l->key, &verdict, &why);
+    if (st == SLM2_OK) st = slm2_pref_judge(&p, &l->o->rules, &l->seen, &l->key, &verdict, &why);
     if (st == SLM2_OK && verdict == SLM2_PREF_KEEP) st = keep(l, &p, what, &why);
     slm2_pref_free(&p);
     if (st == SLM2_OK) {
@@ -155,13 +155,13 @@ slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_source 
     struct loader l = {.p = p, .tok = tok, .o = o, .chat = slm2_chat_opts_default(tmpl)};
     p->file = calloc((size_t)p->n_file + 1, sizeof *p->file);
     slm2_status st = p->file ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "out of memory for %d files of pairs", p->n_file);
-    if (st == SLM2_OK) st = slm2_seen_open(&l.seen, o->dir ? o->dir : "/tmp", err);
+    if (st == SLM2_OK) st = slm2_seen_open(&l.seen, NULL, err);
     if (st == SLM2_OK) st = load_files(&l, sources, n_sources, err);
     p->ids = l.ids.v; /* changes owner */
     p->n_tok = l.ids.n;
     if (st == SLM2_OK) st = point_at_ids(p, &l.spans, err);
     slm2_seen_close(&l.seen);
-    for (int i = 0; i < 2; i++) slm2_buf_free(&l.key[i]);
+    slm2_buf_free(&l.key);
     slm2_ids_free(&l.one);
     slm2_buf_free(&l.mask);
     slm2_buf_free(&l.spans);

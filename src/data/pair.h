@@ -17,7 +17,6 @@ struct slm2_pair_opts {
     int max_len;           /* tokens of prompt + answer */
     int max_prompt;        /* see slm2_pair_cut */
     struct slm2_pref_rules rules;
-    const char *dir;       /* where the table of records seen lies while loading; NULL: /tmp */
     size_t max_line_bytes; /* 0: 64 MiB */
     bool bad_is_fatal;
 };

@@ -142,23 +142,22 @@ static void put_message(struct slm2_buf *b, const struct slm2_msg *m)
     slm2_buf_put(b, m->content, m->n);
 }
 
-slm2_status slm2_pref_judge(const struct slm2_pref *p, const struct slm2_pref_rules *rules, struct slm2_seen *seen, struct slm2_buf key[2], enum slm2_pref_verdict *verdict,
+slm2_status slm2_pref_judge(const struct slm2_pref *p, const struct slm2_pref_rules *rules, struct slm2_seen *seen, struct slm2_buf *key, enum slm2_pref_verdict *verdict,
                             struct slm2_err *err)
 {
     struct slm2_msg chosen = trimmed(p->chosen), rejected = trimmed(p->rejected);
-    struct slm2_text_key k;
     *verdict = p->tie && !rules->keep_ties                     ? SLM2_PREF_TIE
                : same_text(&chosen, &rejected)                 ? SLM2_PREF_DUPLICATE_CONTENT
                : p->score_chosen < rules->min_score            ? SLM2_PREF_LOW_SCORE
                : p->in_gsm8k_train && !rules->keep_gsm8k_train ? SLM2_PREF_IN_GSM8K_TRAIN
                                                                : SLM2_PREF_KEEP;
     if (*verdict != SLM2_PREF_KEEP || rules->keep_duplicate_pairs) return SLM2_OK;
-    slm2_buf_clear(&key[0]);
-    for (int i = 0; i < p->n; i++) put_message(&key[0], &p->v[i]);
-    put_message(&key[0], &p->chosen);
-    put_message(&key[0], &p->rejected);
-    SLM2_TRY(slm2_buf_check(&key[0], err));
-    SLM2_TRY(slm2_text_key(key[0].v, key[0].n, &key[1], &k, err));
+    slm2_buf_clear(key);
+    for (int i = 0; i < p->n; i++) put_message(key, &p->v[i]);
+    put_message(key, &p->chosen);
+    put_message(key, &p->rejected);
+    SLM2_TRY(slm2_buf_check(key, err));
+    struct slm2_text_key k = slm2_bytes_key(key->v, key->n);
     if (slm2_seen_has(seen, k)) {
         *verdict = SLM2_PREF_DUPLICATE_PAIR;
         return SLM2_OK;

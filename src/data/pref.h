@@ -48,6 +48,6 @@ struct slm2_pref_rules {
     bool keep_ties, keep_gsm8k_train, keep_duplicate_pairs;
 };
 /* Adds what it keeps to seen.  key: working memory. */
-slm2_status slm2_pref_judge(const struct slm2_pref *p, const struct slm2_pref_rules *rules, struct slm2_seen *seen, struct slm2_buf key[2], enum slm2_pref_verdict *verdict,
+slm2_status slm2_pref_judge(const struct slm2_pref *p, const struct slm2_pref_rules *rules, struct slm2_seen *seen, struct slm2_buf *key, enum slm2_pref_verdict *verdict,
                             struct slm2_err *err);
 #endif

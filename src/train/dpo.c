@@ -21,7 +21,7 @@ struct opts {
 #define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
 static const struct slm2_opt source_rows[] = {
     {"format", SLM2_OPT_ENUM, SOURCE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
-    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!item", "JSON lines or a JSON array, plain, .gz or .zst", NULL, NULL, 0, 0},
+    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", NULL, NULL, 0, '='},
     {0},
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
@@ -46,6 +46,7 @@ const size_t slm2_dpo_settings_size = sizeof(struct opts);
 
 struct set { /* pairs with the reference's summed log-probabilities: chosen [2i], rejected [2i + 1] */
     struct slm2_pairs p;
+    char hash[65]; /* of the pairs' tokens */
     double *ref;
 };
 struct dpo {
@@ -197,7 +198,7 @@ static slm2_status reference(struct set *s, const char *name, const char *model,
     if (n == 0) return SLM2_OK;
     if (!(s->ref = calloc(2 * (size_t)n, sizeof *s->ref))) return slm2_fail(err, SLM2_ENOMEM, "no memory for reference log-probabilities");
     memcpy(key.model, model, sizeof key.model);
-    SLM2_TRY(slm2_dpo_ref_pairs(&s->p, key.pairs, err));
+    memcpy(key.pairs, s->hash, sizeof key.pairs);
     SLM2_TRY(reference_dir(dir, sizeof dir, o, err));
     SLM2_TRY(slm2_dpo_ref_path(path, sizeof path, dir, &key, err));
     if (slm2_dpo_ref_read(path, &key, s->ref, n, &done, &why) != SLM2_OK) {
@@ -286,17 +287,17 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
     po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
-    po.dir = o->tune.run;
     d->o = o;
     SLM2_TRY(check(o, tune, err));
     if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}");
     for (int i = 0; i < 2; i++) {
         SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
+        SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
-    SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err));
+    SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
     for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
     return slm2_ledger_commit(tune->ledger, err);
 }
