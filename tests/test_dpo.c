@@ -11,6 +11,7 @@
 #include "tok/tok.h"
 #include "train/dpo_loss.h"
 #include "train/dpo_ref.h"
+#include "train/tune.h"
 
 static const char *data_dir;
 
@@ -352,9 +353,42 @@ static void test_model_key(void **state)
         for (int k = 0; k < i; k++) assert_string_not_equal(hex[i], hex[k]);
 }
 
+/* ---- recipes --------------------------------------------------------------------------------------------------------------- */
+/* The files of configs/dpo/ say what was published, and every other setting is what it should be beside that. */
+static void test_recipes(void **state)
+{
+    static const struct { const char *file, *lines[16]; } recipes[] = {
+        {"configs/dpo/zephyr-2023-11.yml", {"optimizer: \"rmsprop\"", "rmsprop_alpha: 0.99", "eps: 1e-08", "beta: 0.1", "lr_peak: 5e-07", "schedule: \"linear\"", "epochs: 3", "batch: 64", "min_chosen_score: 0",
+                                            "keep_ties: true", "keep_duplicate_pairs: true", "empty_system: true"}},
+        {"configs/dpo/zephyr-2024-01.yml", {"optimizer: \"adamw\"", "adam_beta1: 0.9", "adam_beta2: 0.999", "weight_decay: 0", "eps: 1e-08", "beta: 0.01", "lr_peak: 5e-07", "schedule: \"cosine\"",
+                                            "epochs: 1", "batch: 128", "min_chosen_score: 0", "keep_ties: true"}},
+        {"configs/dpo/stablelm-2-1_6b.yml", {"optimizer: \"rmsprop\"", "rmsprop_alpha: 0.99", "eps: 1e-08", "beta: 0.01", "lr_peak: 4e-06", "epochs: 1", "batch: 128", "min_chosen_score: 8",
+                                             "keep_ties: false", "keep_duplicate_pairs: false", "format: \"ultrafeedback_binarized_cleaned\"", "format: \"orca_dpo_pairs_rated\"", "empty_system: false"}},
+    };
+    static const char *const all[] = {"loss: \"sigmoid\"", "label_smoothing: 0\n", "max_length: 1024", "max_prompt_length: 512", "warmup_ratio: 0.1", "warmup_steps: 0", "max_grad_norm: 1\n", "lr_min: 0\n",
+                                      "precision: \"bf16\"", "seed: 42"};
+    (void)state;
+    void *o = calloc(1, slm2_dpo_settings_size);
+    for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
+        struct slm2_err err;
+        struct slm2_buf dump = {0};
+        slm2_conf_init(slm2_dpo_settings, o);
+        check_ok(slm2_conf_yaml(slm2_dpo_settings, o, recipes[i].file, &err), &err);
+        check_ok(slm2_conf_required(slm2_dpo_settings, o, &err), &err);
+        slm2_conf_dump(slm2_dpo_settings, o, &dump);
+        for (int k = 0; recipes[i].lines[k]; k++)
+            if (!strstr(dump.v, recipes[i].lines[k])) fail_msg("%s lacks %s", recipes[i].file, recipes[i].lines[k]);
+        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
+            if (!strstr(dump.v, all[k])) fail_msg("%s lacks %s", recipes[i].file, all[k]);
+        slm2_conf_free(slm2_dpo_settings, o);
+        slm2_buf_free(&dump);
+    }
+    free(o);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_loss_golden), cmocka_unit_test(test_loss_derivative), cmocka_unit_test(test_loss_extremes), cmocka_unit_test(test_samples), cmocka_unit_test(test_rules),
-    cmocka_unit_test(test_several_files), cmocka_unit_test(test_store), cmocka_unit_test(test_model_key),
+    cmocka_unit_test(test_several_files), cmocka_unit_test(test_store), cmocka_unit_test(test_model_key), cmocka_unit_test(test_recipes),
 };
 
 int main(int argc, char **argv)

@@ -267,6 +267,12 @@ static void test_pairs(void **state)
     slm2_batch_free(&b);
     slm2_pairs_free(&p);
 
+    o.empty_system = true;
+    check_ok(load_pairs(&p, &o, &err), &err);
+    assert_text(p.chosen[0].ids, (size_t)p.chosen[0].n, "<|system|>\n<|endoftext|>\n<|user|>\n2+2?<|endoftext|>\n<|assistant|>\n4<|endoftext|>");
+    assert_text(p.chosen[2].ids, (size_t)p.chosen[2].n_prompt, want[2][0]); /* has one */
+    slm2_pairs_free(&p);
+
     o.bad_is_fatal = true;
     assert_int_equal(load_pairs(&p, &o, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "line 4"));

@@ -82,6 +82,10 @@ static void shorten(struct loader *l, struct span s[2])
 static slm2_status keep(struct loader *l, struct slm2_pref *p, const char *what, struct slm2_err *err)
 {
     struct span s[2];
+    if (l->o->empty_system && strcmp(p->v[0].role, "system") != 0) {
+        memmove(p->v + 1, p->v, (size_t)p->n++ * sizeof *p->v);
+        p->v[0] = (struct slm2_msg){.role = "system", .content = ""};
+    }
     SLM2_TRY(encode(l, p, &p->chosen, what, &s[0], err));
     SLM2_TRY(encode(l, p, &p->rejected, what, &s[1], err));
     if (l->p->n == INT_MAX) return slm2_fail(err, SLM2_ELIMIT, "more than %d pairs", INT_MAX);

@@ -16,6 +16,7 @@ struct slm2_pair_opts {
     const char *chat;      /* template: "zephyr", "chatml" */
     int max_len;           /* tokens of prompt + answer */
     int max_prompt;        /* see slm2_pair_cut */
+    bool empty_system;     /* an empty system message in front of conversations without one */
     struct slm2_pref_rules rules;
     size_t max_line_bytes; /* 0: 64 MiB */
     bool bad_is_fatal;

@@ -18,7 +18,7 @@ enum slm2_pref_format { SLM2_PREF_PAIRS, SLM2_PREF_ULTRAFEEDBACK, SLM2_PREF_ORCA
 extern const char *const slm2_pref_formats[]; /* as above, NULL: choices of a setting */
 
 struct slm2_pref {
-    struct slm2_msg *v; /* [n + 1] what stands before the answer, and room for one answer; the array is owned, texts belong to the record */
+    struct slm2_msg *v; /* [n + 2] what stands before the answer, and room for two messages; the array is owned, texts belong to the record */
     int n;              /* at least 1 */
     struct slm2_msg chosen, rejected;
     double score_chosen, score_rejected; /* NaN: not given */

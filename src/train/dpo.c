@@ -16,7 +16,7 @@ struct opts {
     char *reference;
     double beta, label_smoothing, min_score;
     int loss, max_len, max_prompt;
-    bool keep_ties, keep_gsm8k_train, keep_duplicate_pairs;
+    bool empty_system, keep_ties, keep_gsm8k_train, keep_duplicate_pairs;
 };
 #define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
 static const struct slm2_opt source_rows[] = {
@@ -30,6 +30,7 @@ const struct slm2_opt slm2_dpo_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "1", "128", "4e-6", "0.1", "0", "rmsprop"),
     SOURCES(data, "data", "data sets of pairs; an item has"),
     SOURCES(valid, "valid", "held-out pairs, in the same form; an item has"),
+    ROW(empty_system, "empty_system", SLM2_OPT_BOOL, 0, 0, "false", "put an empty system message before conversations without one"),
     ROW(min_score, "min_chosen_score", SLM2_OPT_DOUBLE, 0, 10, "8", "pairs whose chosen answer has a lower score are dropped; 0: none"),
     ROW(keep_ties, "keep_ties", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs of equal scores"),
     ROW(keep_gsm8k_train, "keep_gsm8k_train", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs that are marked as questions of GSM8K's training set"),
@@ -284,6 +285,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
     char model[65];
     po.chat = o->tune.chat;
+    po.empty_system = o->empty_system;
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
     po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
