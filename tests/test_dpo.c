@@ -46,7 +46,7 @@ static double num(const json_t *o, const char *key)
     return json_number_value(v);
 }
 
-/* Some ten operations in double on numbers up to 1e3, whose differences cancel: 1e-12 of the value, or of a thousand. */
+/* Some ten operations in double on inputs up to 1e3, whose differences cancel: 1e-13 of 1e3 is lost at most, 1e-12 is allowed, or that part of a large value. */
 static void near(double got, double want, const char *what)
 {
     if (!(fabs(got - want) <= 1e-12 * fmax(fabs(want), 1))) fail_msg("%s: %.17g, want %.17g", what, got, want);

@@ -263,11 +263,23 @@ static void test_dpo_reference(void **state)
     ok(slm2_sha256_file(file_b, hb, &err), &err);
     assert_string_equal(ha, hb);
 
+    stop = 1; /* a checkpoint at step 0: from here on, other pairs or another model are refused */
+    assert_int_equal(run(slm2_dpo, "d8", sets, 7, &r, &err), SLM2_ESTOP);
+    stop = 0;
+    sets[1] = "max_length=40";
+    sets[2] = "max_prompt_length=16";
+    assert_int_equal(run(slm2_dpo, "d8", sets, 7, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "pairs"));
+    sets[1] = "max_length=64";
+    sets[2] = "max_prompt_length=32";
+
     struct slm2_config c = {.vocab_size = 100352, .hidden_size = 16, .intermediate_size = 32, .n_layer = 1, .n_head = 2, .n_kv_head = 2, .head_dim = 8, .n_rot = 2, .n_ctx = 256,
                             .norm_eps = 1e-5f, .rope_theta = 10000, .init_std = 0.05f, .qkv_bias = true, .bos_id = 100257, .eos_id = 100257};
     ok(slm2_model_init_to_disk(&c, path("model2"), SLM2_F32, 6, &err), &err);
     snprintf(other, sizeof other, "model=%s", path("model2"));
     sets[7] = other; /* another model: never the old one's numbers */
+    assert_int_equal(run(slm2_dpo, "d8", sets, 8, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "model2"));
     ok(run(slm2_dpo, "d6", sets, 8, &r, &err), &err);
     assert_true(figure("d6", "train.reference_computed") == N);
     check_log("d6", 2);

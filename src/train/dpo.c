@@ -279,6 +279,20 @@ static slm2_status check(const struct opts *o, const struct slm2_tune *tune, str
     return SLM2_OK;
 }
 
+/* A run that has a checkpoint goes on with the model and the pairs it began with: another reference would be another loss. */
+static slm2_status same_as_before(struct slm2_tune *tune, const char *key, const char *what, const char *hash, struct slm2_err *err)
+{
+    char ckpt[SLM2_PATH_MAX];
+    struct slm2_buf old = {0};
+    SLM2_TRY(slm2_ckpt_newest(tune->o->run, ckpt, err));
+    slm2_status st = ckpt[0] ? slm2_ledger_get(tune->ledger, key, &old, err) : SLM2_OK;
+    if (st == SLM2_OK && old.n && strcmp(old.v, hash) != 0)
+        st = slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old one, or use another run folder", tune->o->run, what);
+    slm2_buf_free(&old);
+    if (st == SLM2_OK) slm2_ledger_run(tune->ledger, key, hash);
+    return st;
+}
+
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
@@ -299,7 +313,9 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
+    SLM2_TRY(same_as_before(tune, "pairs_sha256", "the list of pairs", d->train.hash, err));
     SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
+    SLM2_TRY(same_as_before(tune, "model_sha256", o->tune.model, model, err));
     for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
     return slm2_ledger_commit(tune->ledger, err);
 }
