@@ -486,7 +486,7 @@ static double pairs_loss(struct pairs *p, double beta, double *margin, double *a
     double loss = 0;
     int right = 0;
     for (int i = 0; i < p->n; i++) {
-        struct slm2_dpo_terms t = slm2_dpo_loss(p->pi[2 * i], p->pi[2 * i + 1], p->ref[2 * i], p->ref[2 * i + 1], beta, 0);
+        struct slm2_dpo_terms t = slm2_dpo_loss(SLM2_DPO_SIGMOID, p->pi[2 * i], p->pi[2 * i + 1], p->ref[2 * i], p->ref[2 * i + 1], beta, 0);
         loss += t.loss / p->n;
         right += t.margin > 0;
         if (margin) margin[i] = t.margin;

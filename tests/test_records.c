@@ -212,14 +212,15 @@ static void test_pack_rows(void **state)
 
 static slm2_status load_pairs(struct slm2_pairs *p, const struct slm2_pair_opts *o, struct slm2_err *err)
 {
-    const char *paths[] = {path};
-    return slm2_pairs_load(p, paths, 1, tok, o, err);
+    char *paths[] = {path};
+    struct slm2_pair_source source = {.path = {paths, 1}};
+    return slm2_pairs_load(p, &source, 1, tok, o, err);
 }
 
 static const char pairs[] =
     "{\"prompt\":\"2+2?\",\"chosen\":\"4\",\"rejected\":\"5, I think\"}\n"
     "{\"prompt\":\"2+2?\",\"chosen\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hello!\"}],"
-    "\"rejected\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"\"}]}\n"
+    "\"rejected\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hm\"}]}\n"
     "{\"system\":\"Be brief.\",\"question\":\"Moon?\",\"chosen\":\"Yes.\",\"rejected\":\" Yes.\\n\"}\n"
     "{\"chosen\":\"a\",\"rejected\":\"b\"}\n"
     "{\"prompt\":\"x\",\"chosen\":\"a\"}\n"
@@ -238,14 +239,15 @@ static void test_pairs(void **state)
     struct slm2_pair_opts o = slm2_pair_opts_default();
     static const char *const want[4][3] = {
         {"<|user|>\n2+2?<|endoftext|>\n<|assistant|>\n", "4<|endoftext|>", "5, I think<|endoftext|>"},
-        {"<|user|>\nHi<|endoftext|>\n<|assistant|>\n", "Hello!<|endoftext|>", "<|endoftext|>"},
+        {"<|user|>\nHi<|endoftext|>\n<|assistant|>\n", "Hello!<|endoftext|>", "Hm<|endoftext|>"},
         {"<|system|>\nBe brief.<|endoftext|>\n<|user|>\nMoon?<|endoftext|>\n<|assistant|>\n", "Yes.<|endoftext|>", "No.<|endoftext|>"},
         {"<|user|>\nA<|endoftext|>\n<|assistant|>\nB<|endoftext|>\n<|user|>\nC<|endoftext|>\n<|assistant|>\n", "D<|endoftext|>", "E<|endoftext|>"}};
     write_text(pairs);
     check_ok(load_pairs(&p, &o, &err), &err);
     assert_int_equal(p.n, 4);
-    assert_int_equal(p.n_bad, 3);
-    assert_int_equal(p.n_equal, 1);
+    assert_int_equal(p.file[0].n[SLM2_PREF_INVALID], 3);
+    assert_int_equal(p.file[0].n[SLM2_PREF_DUPLICATE_CONTENT], 1);
+    assert_non_null(strstr(p.file[0].first_bad, "line 4: no prompt"));
     for (int i = 0; i < 4; i++) {
         for (int k = 0; k < 2; k++) {
             const struct slm2_pair_seq *s = k ? &p.rejected[i] : &p.chosen[i];
@@ -265,9 +267,40 @@ static void test_pairs(void **state)
     slm2_batch_free(&b);
     slm2_pairs_free(&p);
 
+    o.empty_system = true;
+    check_ok(load_pairs(&p, &o, &err), &err);
+    assert_text(p.chosen[0].ids, (size_t)p.chosen[0].n, "<|system|>\n<|endoftext|>\n<|user|>\n2+2?<|endoftext|>\n<|assistant|>\n4<|endoftext|>");
+    assert_text(p.chosen[2].ids, (size_t)p.chosen[2].n_prompt, want[2][0]); /* has one */
+    slm2_pairs_free(&p);
+
     o.bad_is_fatal = true;
     assert_int_equal(load_pairs(&p, &o, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "line 4"));
+}
+
+/* As TRL 0.7.10 cuts: the longer answer decides for both, prompts keep their end, then answers keep max_length - max_prompt_length. */
+static void test_pair_cut(void **state)
+{
+    static const struct { int prompt, chosen, rejected, max_len, max_prompt, cut, want_prompt, want_chosen, want_rejected; } cases[] = {
+        {10, 6, 2, 16, 4, 0, 10, 6, 2},  /* fits to the token */
+        {10, 7, 2, 16, 4, 1, 4, 7, 2},   /* one too many: the prompt alone */
+        {10, 12, 2, 16, 4, 1, 4, 12, 2}, /* fits again to the token */
+        {10, 13, 2, 16, 4, 3, 4, 12, 2}, /* the longer answer too */
+        {10, 13, 14, 16, 4, 3, 4, 12, 12},
+        {3, 14, 2, 16, 4, 2, 3, 12, 2},  /* a short prompt stays, its answer gets no more room for that */
+        {1, 100, 1, 8, 7, 2, 1, 1, 1},
+    };
+    static const int32_t ids[128];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct slm2_pair_seq c = {ids, cases[i].prompt + cases[i].chosen, cases[i].prompt}, r = {ids, cases[i].prompt + cases[i].rejected, cases[i].prompt};
+        assert_int_equal(slm2_pair_cut(&c, &r, cases[i].max_len, cases[i].max_prompt), cases[i].cut);
+        assert_int_equal(c.n_prompt, cases[i].want_prompt);
+        assert_int_equal(r.n_prompt, cases[i].want_prompt);
+        assert_int_equal(c.n - c.n_prompt, cases[i].want_chosen);
+        assert_int_equal(r.n - r.n_prompt, cases[i].want_rejected);
+        assert_int_equal(c.ids - ids, cases[i].prompt - cases[i].want_prompt);
+    }
 }
 
 static void test_pairs_cut(void **state)
@@ -282,12 +315,13 @@ static void test_pairs_cut(void **state)
     o.max_len = w->n;
     o.max_prompt = 5;
     check_ok(load_pairs(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 0);
+    assert_int_equal(cut.file[0].n_cut_prompt + cut.file[0].n_cut_answer, 0);
     assert_int_equal(cut.chosen[0].n, w->n);
     slm2_pairs_free(&cut);
     o.max_len = 12;
     check_ok(load_pairs(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 1);
+    assert_int_equal(cut.file[0].n_cut_prompt, 1);
+    assert_int_equal(cut.file[0].n_cut_answer, 1);
     const struct slm2_pair_seq *c = &cut.chosen[0], *r = &cut.rejected[0];
     assert_int_equal(c->n, 12);
     assert_int_equal(c->n_prompt, 5);
@@ -302,6 +336,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_convos_array_and_cut, open_all, close_all),
     cmocka_unit_test(test_pack_rows),
     cmocka_unit_test_setup_teardown(test_pairs, open_all, close_all),
+    cmocka_unit_test(test_pair_cut),
     cmocka_unit_test_setup_teardown(test_pairs_cut, open_all, close_all),
 };
 SLM2_TEST_MAIN(tests)

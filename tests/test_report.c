@@ -207,6 +207,9 @@ static void make_runs(const char *dir)
         slm2_ledger_metric(l, i, "valid_margin", 0.01 * i);
         slm2_ledger_metric(l, i, "valid_reward_chosen", 0.02 * i);
         slm2_ledger_metric(l, i, "valid_reward_rejected", -0.02 * i);
+        slm2_ledger_metric(l, i, "valid_logp_chosen", -70.5 - 0.25 * i);
+        slm2_ledger_metric(l, i, "valid_logp_rejected", -80 - 4 * i);
+        slm2_ledger_metric(l, i, "logp_chosen", -71 - i);
     }
     assert_int_equal(slm2_ledger_close(l, &err), SLM2_OK);
     put_file(dir, "eval.json", "{\"results\": {\"arc<x>\": {\"acc\": 0.4375, \"acc_stderr\": 0.0123}}}");
@@ -238,7 +241,8 @@ static void test_page(void **state)
     expect_well_formed(page.v);
     static const char *const want[] = {"A &lt;title&gt;", "Pre-training", "Preference optimisation", "26.0 M", "41.0 k", "unigram entropy <b>9.25</b>", "held out <b>7</b>", "warm-up", "inverse root",
                                        ("<small>30\xE2\x80\x93" "40</small>"), "web &lt;b&gt;", "CC0 &amp; mine", "abc123", "feed", "loss &lt; 8 &amp; done", "arc&lt;x&gt;", "0.4375", "0.0123", "Q8_0",
-                                       "2.00 MiB", "1.0004", "0.00123", "0.385", "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k"};
+                                       "2.00 MiB", "1.0004", "0.00123", "0.385", "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k",
+                                       "Log-probability of held-out answers", "chosen answer <b>-71.5</b>", "rejected answer <b>-96</b>", "Log-probability of each update&#39;s answers", "chosen answer <b>-75</b>"};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) expect_text(&page, want[i]);
     static const char *const never[] = {"<script", "<img", "http:", "https:", "url(", "@import", "nan", "inf "};
     for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)

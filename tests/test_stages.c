@@ -151,6 +151,146 @@ static void test_dpo(void **state)
     resumes(slm2_dpo, sets, 6, "valid_margin", 1, true);
 }
 
+#define ORCA "[{format: orca_dpo_pairs, path: tests/data/align_samples/orca_dpo_pairs.jsonl}]"
+
+/* The other losses, on a published shape. */
+static void test_dpo_losses(void **state)
+{
+    const char *const hinge[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=hinge", "label_smoothing=0"};
+    const char *const ipo[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=ipo", "optimizer=adamw"};
+    const char *const wrong[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "loss=ipo", "label_smoothing=0.1"};
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    (void)state;
+    resumes(slm2_dpo, hinge, 9, "valid_margin", 1, true);
+    resumes(slm2_dpo, ipo, 9, "valid_margin", 1, true);
+    assert_int_equal(run(slm2_dpo, "wrong", wrong, 5, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "label_smoothing"));
+}
+
+static double figure(const char *run_dir, const char *key)
+{
+    char file[300];
+    struct slm2_ledger *l;
+    struct slm2_err err;
+    double v;
+    snprintf(file, sizeof file, "%s/run.sqlite", path(run_dir));
+    ok(slm2_ledger_open_read(&l, file, &err), &err);
+    if (!slm2_ledger_get_figure(l, key, &v)) fail_msg("%s has no figure %s", run_dir, key);
+    ok(slm2_ledger_close(l, &err), &err);
+    return v;
+}
+
+/* Rewards and log-probabilities of every update; before the first one policy and reference are the same, to the bit. */
+static void check_log(const char *run_dir, int n_step)
+{
+    static const char *const names[] = {"loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected"};
+    static const double first[] = {M_LN2, 0, 0, 0, 0};
+    char file[300];
+    struct slm2_ledger *l;
+    struct slm2_err err;
+    snprintf(file, sizeof file, "%s/run.sqlite", path(run_dir));
+    ok(slm2_ledger_open_read(&l, file, &err), &err);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct slm2_series s;
+        ok(slm2_ledger_series(l, names[i], &s, &err), &err);
+        assert_int_equal(s.n, n_step);
+        if (i < 5) assert_true(fabs(s.value[0] - first[i]) <= (i ? 0 : 1e-15));
+        else assert_true(s.value[0] < -1);
+        slm2_series_free(&s);
+    }
+    ok(slm2_ledger_close(l, &err), &err);
+}
+
+static void reference_file(char out[300], const char *dir)
+{
+    char pattern[300];
+    glob_t g;
+    snprintf(pattern, sizeof pattern, "%s/*.dpo_ref.json", dir);
+    assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+    assert_int_equal(g.gl_pathc, 1);
+    snprintf(out, 300, "%s", g.gl_pathv[0]);
+    globfree(&g);
+}
+
+/* The reference is computed once for one model and one set of pairs, whatever else changes; what is damaged is made again, to the bit. */
+static void test_dpo_reference(void **state)
+{
+    enum { N = 16 };
+    char a[256], b[256], other[300], ref_a[300], ref_b[300], file_a[300], file_b[300], ha[65], hb[65];
+    const char *sets[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "batch=8", ref_a, "micro_batch_tokens=128", "beta=0.1", "model=x"};
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    (void)state;
+    stop = 0;
+    snprintf(a, sizeof a, "%s", path("ref_a"));
+    snprintf(b, sizeof b, "%s", path("ref_b"));
+    snprintf(ref_a, sizeof ref_a, "reference=%s", a);
+    snprintf(ref_b, sizeof ref_b, "reference=%s", b);
+    ok(run(slm2_dpo, "d1", sets, 7, &r, &err), &err);
+    assert_true(figure("d1", "train.reference_computed") == N);
+    assert_true(figure("d1", "train.orca_dpo_pairs.keep") == N && figure("d1", "train.orca_dpo_pairs.records") == 20);
+    assert_true(figure("d1", "train.orca_dpo_pairs.duplicate_pair") == 1 && figure("d1", "train.orca_dpo_pairs.invalid") == 2);
+    check_log("d1", 2);
+    reference_file(file_a, a);
+    ok(slm2_sha256_file(file_a, ha, &err), &err);
+
+    sets[6] = "beta=0.02";
+    ok(run(slm2_dpo, "d2", sets, 7, &r, &err), &err);
+    assert_true(figure("d2", "train.reference_computed") == 0);
+    check_log("d2", 2);
+
+    sets[4] = ref_b; /* other micro-batches, the same numbers */
+    sets[5] = "micro_batch_tokens=512";
+    ok(run(slm2_dpo, "d3", sets, 7, &r, &err), &err);
+    assert_true(figure("d3", "train.reference_computed") == N);
+    reference_file(file_b, b);
+    ok(slm2_sha256_file(file_b, hb, &err), &err);
+    assert_string_equal(ha, hb);
+
+    assert_int_equal(truncate(file_a, 700), 0);
+    sets[4] = ref_a;
+    ok(run(slm2_dpo, "d4", sets, 7, &r, &err), &err);
+    assert_true(figure("d4", "train.reference_computed") == N);
+    ok(slm2_sha256_file(file_a, hb, &err), &err);
+    assert_string_equal(ha, hb);
+
+    stop = 1; /* stopped at once: nothing is computed, what is there stays usable */
+    ok(slm2_dir_remove(b, &err), &err);
+    sets[4] = ref_b;
+    assert_int_equal(run(slm2_dpo, "d5", sets, 7, &r, &err), SLM2_ESTOP);
+    stop = 0;
+    assert_true(slm2_path_exists(file_b));
+    ok(run(slm2_dpo, "d5", sets, 7, &r, &err), &err);
+    ok(slm2_sha256_file(file_b, hb, &err), &err);
+    assert_string_equal(ha, hb);
+
+    stop = 1; /* a checkpoint at step 0: from here on, other pairs or another model are refused */
+    assert_int_equal(run(slm2_dpo, "d8", sets, 7, &r, &err), SLM2_ESTOP);
+    stop = 0;
+    sets[1] = "max_length=40";
+    sets[2] = "max_prompt_length=16";
+    assert_int_equal(run(slm2_dpo, "d8", sets, 7, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "pairs"));
+    sets[1] = "max_length=64";
+    sets[2] = "max_prompt_length=32";
+
+    struct slm2_config c = {.vocab_size = 100352, .hidden_size = 16, .intermediate_size = 32, .n_layer = 1, .n_head = 2, .n_kv_head = 2, .head_dim = 8, .n_rot = 2, .n_ctx = 256,
+                            .norm_eps = 1e-5f, .rope_theta = 10000, .init_std = 0.05f, .qkv_bias = true, .bos_id = 100257, .eos_id = 100257};
+    ok(slm2_model_init_to_disk(&c, path("model2"), SLM2_F32, 6, &err), &err);
+    snprintf(other, sizeof other, "model=%s", path("model2"));
+    sets[7] = other; /* another model: never the old one's numbers */
+    assert_int_equal(run(slm2_dpo, "d8", sets, 8, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "model2"));
+    ok(run(slm2_dpo, "d6", sets, 8, &r, &err), &err);
+    assert_true(figure("d6", "train.reference_computed") == N);
+    check_log("d6", 2);
+    sets[1] = "max_length=40"; /* shorter pairs: other tokens */
+    sets[2] = "max_prompt_length=16";
+    ok(run(slm2_dpo, "d7", sets, 8, &r, &err), &err);
+    assert_true(figure("d7", "train.reference_computed") == N);
+}
+
 static void test_selfknow(void **state)
 {
     const char *const sets[] = {"facts=assets/align/facts.json", "prompts=12", "valid_prompts=2", "prompt_tokens=6", "answer_tokens=6", "warmup_steps=1", "epochs=3"};
@@ -215,7 +355,7 @@ static void test_limits(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_sft), cmocka_unit_test(test_dpo), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
+    cmocka_unit_test(test_sft), cmocka_unit_test(test_dpo), cmocka_unit_test(test_dpo_losses), cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
 int main(void)

@@ -289,7 +289,10 @@ slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_bu
     static const struct want right[] = {{"accuracy", "training", 0, false}, {"valid_accuracy", "held out: margin above 0", 1, true}, {"valid_prefers_chosen", "held out: chosen is likelier", 2, true}};
     static const struct want tokens_right[] = {{"valid_accuracy", "held out", 1, true}};
     static const struct want margin[] = {{"margin", "training", 0, false}, {"valid_margin", "held out", 1, true}};
-    static const struct want reward[] = {{"valid_reward_chosen", "chosen answer", 2, true}, {"valid_reward_rejected", "rejected answer", 1, true}};
+    static const struct want reward[] = {{"reward_chosen", "training: chosen", 2, false}, {"reward_rejected", "training: rejected", 1, false},
+                                         {"valid_reward_chosen", "held out: chosen", 2, true}, {"valid_reward_rejected", "held out: rejected", 1, true}};
+    static const struct want logp[] = {{"logp_chosen", "chosen answer", 2, false}, {"logp_rejected", "rejected answer", 1, false}};
+    static const struct want valid_logp[] = {{"valid_logp_chosen", "chosen answer", 2, true}, {"valid_logp_rejected", "rejected answer", 1, true}};
     static const struct want self[] = {{"valid_loss_positive", "true answers", 2, true}, {"valid_loss_negative", "negative answers", 1, true}};
     static const struct want lr[] = {{"lr", "learning rate", 0, false}};
     if (strcmp(run->stage, "pretrain") == 0) return pretrain_curves(run, out, err);
@@ -300,7 +303,9 @@ slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_bu
         SLM2_TRY(loss_chart(run, "DPO loss", "training", out, err));
         SLM2_TRY(chart_of(run, "Reward margin, chosen minus rejected", false, margin, 2, out, err));
         SLM2_TRY(chart_of(run, "Preference accuracy (share of pairs)", true, right, 3, out, err));
-        SLM2_TRY(chart_of(run, "Rewards of held-out answers", false, reward, 2, out, err));
+        SLM2_TRY(chart_of(run, "Rewards: beta times the change of log-probability", false, reward, 4, out, err));
+        SLM2_TRY(chart_of(run, "Log-probability of held-out answers, nats a whole answer", false, valid_logp, 2, out, err));
+        SLM2_TRY(chart_of(run, "Log-probability of each update's answers, nats a whole answer", false, logp, 2, out, err));
     } else {
         SLM2_TRY(loss_chart(run, "Loss, nats per token", "training", out, err));
         SLM2_TRY(chart_of(run, "Held-out loss by kind of answer, nats", false, self, 2, out, err));

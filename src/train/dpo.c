@@ -1,35 +1,53 @@
 /* dpo.c - direct preference optimisation: reference log-probabilities computed once and stored, then pairs against them. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
-#include "data/pair.h"
 #include "train/dpo_loss.h"
+#include "train/dpo_ref.h"
 #include "train/tune.h"
 
 struct opts {
     struct slm2_tune_opts tune;
-    struct slm2_conf_list data, valid; /* of char * */
-    double beta, label_smoothing;
-    int max_len, max_prompt;
+    struct slm2_conf_list data, valid; /* of struct slm2_pair_source */
+    char *reference;
+    double beta, label_smoothing, min_score;
+    int loss, max_len, max_prompt;
+    bool empty_system, keep_ties, keep_gsm8k_train, keep_duplicate_pairs;
+};
+#define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
+static const struct slm2_opt source_rows[] = {
+    {"format", SLM2_OPT_ENUM, SOURCE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
+    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", NULL, NULL, 0, '='},
+    {0},
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
+#define SOURCES(f, key, help) {key, SLM2_OPT_LIST, offsetof(struct opts, f), 0, 0, NULL, help, NULL, source_rows, sizeof(struct slm2_pair_source), 0}
 const struct slm2_opt slm2_dpo_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "1", "128", "4e-6", "0.1", "0", "rmsprop"),
-    ROW(data, "data", SLM2_OPT_STRS, 0, 0, NULL, "JSONL files of pairs: {\"prompt\", \"chosen\", \"rejected\"}"),
-    ROW(valid, "valid", SLM2_OPT_STRS, 0, 0, NULL, "held-out pairs"),
+    SOURCES(data, "data", "data sets of pairs; an item has"),
+    SOURCES(valid, "valid", "held-out pairs, in the same form; an item has"),
+    ROW(empty_system, "empty_system", SLM2_OPT_BOOL, 0, 0, "false", "put an empty system message before conversations without one"),
+    ROW(min_score, "min_chosen_score", SLM2_OPT_DOUBLE, 0, 10, "8", "pairs whose chosen answer has a lower score are dropped; 0: none"),
+    ROW(keep_ties, "keep_ties", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs of equal scores"),
+    ROW(keep_gsm8k_train, "keep_gsm8k_train", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs that are marked as questions of GSM8K's training set"),
+    ROW(keep_duplicate_pairs, "keep_duplicate_pairs", SLM2_OPT_BOOL, 0, 0, "false", "keep pairs that came before, in any file of the list"),
+    ROW(reference, "reference", SLM2_OPT_STR, 0, 0, "", "folder of stored reference log-probabilities; empty: dpo-reference/ beside the run's folder"),
+    {"loss", SLM2_OPT_ENUM, offsetof(struct opts, loss), 0, 0, "sigmoid", "DPO's sigmoid, hinge, or ipo (squared distance of the log-ratio from 1 / (2 beta))", slm2_dpo_kinds, NULL, 0, 0},
     ROW(beta, "beta", SLM2_OPT_DOUBLE, 0, 100, "0.01", "strength of the pull towards the reference"),
-    ROW(label_smoothing, "label_smoothing", SLM2_OPT_DOUBLE, 0, 0.5, "0", "chance that a label is wrong"),
+    ROW(label_smoothing, "label_smoothing", SLM2_OPT_DOUBLE, 0, 0.5, "0", "chance that a label is wrong; loss sigmoid only"),
     ROW(max_len, "max_length", SLM2_OPT_INT, 4, 1 << 20, "1024", "tokens of prompt and answer"),
-    ROW(max_prompt, "max_prompt_length", SLM2_OPT_INT, 1, 1 << 20, "512", "tokens that a prompt keeps when the pair is too long"),
+    ROW(max_prompt, "max_prompt_length", SLM2_OPT_INT, 1, 1 << 20, "512", "tokens at its end that a prompt keeps when the pair is too long"),
     {0},
 };
 const size_t slm2_dpo_settings_size = sizeof(struct opts);
 
 struct set { /* pairs with the reference's summed log-probabilities: chosen [2i], rejected [2i + 1] */
     struct slm2_pairs p;
+    char hash[65]; /* of the pairs' tokens */
     double *ref;
 };
 struct dpo {
@@ -37,12 +55,13 @@ struct dpo {
     struct set train, valid;
 };
 
-/* As many pairs of items[0..n) as fit one batch (at least one); returns how many. */
-static slm2_status fill(const struct set *s, const uint32_t *items, int n, struct slm2_batch *b, int *taken, struct slm2_err *err)
+/* ---- pairs through the model --------------------------------------------------------------------------------------------- */
+/* As many pairs from `at` on as fit one batch (at least one); items NULL: the pairs in order.  Returns how many in *taken. */
+static slm2_status fill(const struct set *s, const uint32_t *items, int at, int n, struct slm2_batch *b, int *taken, struct slm2_err *err)
 {
     slm2_batch_clear(b);
-    for (*taken = 0; *taken < n; ++*taken) {
-        uint32_t i = items[*taken];
+    for (*taken = 0; at + *taken < n; ++*taken) {
+        uint32_t i = items ? items[at + *taken] : (uint32_t)(at + *taken);
         if (*taken > 0 && b->max_tok - b->n_tok < s->p.chosen[i].n + s->p.rejected[i].n) break;
         SLM2_TRY(slm2_pair_add(b, &s->p.chosen[i], 0, err));
         SLM2_TRY(slm2_pair_add(b, &s->p.rejected[i], 0, err));
@@ -62,32 +81,46 @@ static void set_weight(struct slm2_batch *b, int seq, double w) /* loss = -sum w
     for (int r = b->cu_seqlens[seq]; r < b->cu_seqlens[seq + 1]; r++) b->weight[r] = b->target[r] < 0 ? 0 : (float)w;
 }
 
-static struct slm2_dpo_terms terms(const struct dpo *d, const struct set *s, uint32_t item, const struct slm2_tune *tune, int seq)
+/* ---- what is logged -------------------------------------------------------------------------------------------------------- */
+/* Means over n pairs. */
+enum figure { LOSS, MARGIN, REWARD_CHOSEN, REWARD_REJECTED, LOGP_CHOSEN, LOGP_REJECTED, ACCURACY, PREFERS_CHOSEN, N_FIGURE };
+static const char *const figure_name[N_FIGURE] = {"loss", "margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected",
+                                                  "accuracy",         /* pairs whose margin grew over the reference's */
+                                                  "prefers_chosen"};  /* pairs whose chosen answer is the likelier one */
+
+/* Adds the pair at sequences seq and seq + 1 of the batch; returns its derivative. */
+static double add_pair(double *f, const struct dpo *d, const struct set *s, uint32_t item, const struct slm2_tune *tune, int seq, int n)
 {
-    const struct slm2_batch *b = &tune->batch;
-    return slm2_dpo_loss(sum_of(b, tune->t->lp, seq), sum_of(b, tune->t->lp, seq + 1), s->ref[2 * item], s->ref[2 * item + 1], d->o->beta, d->o->label_smoothing);
+    double chosen = sum_of(&tune->batch, tune->t->lp, seq), rejected = sum_of(&tune->batch, tune->t->lp, seq + 1);
+    struct slm2_dpo_terms t = slm2_dpo_loss((enum slm2_dpo_kind)d->o->loss, chosen, rejected, s->ref[2 * item], s->ref[2 * item + 1], d->o->beta, d->o->label_smoothing);
+    f[LOSS] += t.loss / n;
+    f[MARGIN] += t.margin / n;
+    f[REWARD_CHOSEN] += t.reward_chosen / n;
+    f[REWARD_REJECTED] += t.reward_rejected / n;
+    f[LOGP_CHOSEN] += chosen / n;
+    f[LOGP_REJECTED] += rejected / n;
+    f[ACCURACY] += t.margin > 0; /* whole numbers until all are there: 3 of 3 is 1 exactly */
+    f[PREFERS_CHOSEN] += chosen > rejected;
+    return t.d_chosen;
 }
 
 static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *items, int n, struct slm2_err *err)
 {
     struct dpo *d = user;
-    double loss = 0, margin = 0, right = 0;
+    double f[N_FIGURE] = {0};
     for (int at = 0, k; at < n; at += k) {
-        SLM2_TRY(fill(&d->train, items + at, n - at, &tune->batch, &k, err));
+        SLM2_TRY(fill(&d->train, items, at, n, &tune->batch, &k, err));
         slm2_trainer_forward(tune->t, &tune->batch);
         for (int i = 0; i < k; i++) {
-            struct slm2_dpo_terms t = terms(d, &d->train, items[at + i], tune, 2 * i);
-            loss += t.loss / n;
-            margin += t.margin / n;
-            right += t.margin > 0;
-            set_weight(&tune->batch, 2 * i, -t.d_chosen / n);
-            set_weight(&tune->batch, 2 * i + 1, t.d_chosen / n);
+            double d_chosen = add_pair(f, d, &d->train, items[at + i], tune, 2 * i, n);
+            set_weight(&tune->batch, 2 * i, -d_chosen / n);
+            set_weight(&tune->batch, 2 * i + 1, d_chosen / n);
         }
         slm2_trainer_backward(tune->t, &tune->batch);
     }
-    tune->loss = loss;
-    slm2_ledger_metric(tune->ledger, tune->step + 1, "margin", margin);
-    slm2_ledger_metric(tune->ledger, tune->step + 1, "accuracy", right / n);
+    tune->loss = f[LOSS];
+    f[ACCURACY] /= n;
+    for (int i = MARGIN; i <= ACCURACY; i++) slm2_ledger_metric(tune->ledger, tune->step + 1, figure_name[i], f[i]);
     return SLM2_OK;
 }
 
@@ -95,114 +128,197 @@ static slm2_status validate(void *user, struct slm2_tune *tune, struct slm2_err 
 {
     struct dpo *d = user;
     int n = d->valid.p.n;
-    struct slm2_dpo_terms sum = {0};
-    double right = 0, preferred = 0;
+    double f[N_FIGURE] = {0};
     if (n == 0) return SLM2_OK;
-    for (uint32_t i = 0; i < (uint32_t)n; i++) {
-        int k;
-        SLM2_TRY(fill(&d->valid, &i, 1, &tune->batch, &k, err));
+    for (int at = 0, k; at < n; at += k) {
+        SLM2_TRY(fill(&d->valid, NULL, at, n, &tune->batch, &k, err));
         slm2_trainer_evaluate(tune->t, &tune->batch);
-        struct slm2_dpo_terms t = terms(d, &d->valid, i, tune, 0);
-        sum.loss += t.loss / n;
-        sum.margin += t.margin / n;
-        sum.reward_chosen += t.reward_chosen / n;
-        sum.reward_rejected += t.reward_rejected / n;
-        right += t.margin > 0;
-        preferred += sum_of(&tune->batch, tune->t->lp, 0) > sum_of(&tune->batch, tune->t->lp, 1);
+        for (int i = 0; i < k; i++) add_pair(f, d, &d->valid, (uint32_t)(at + i), tune, 2 * i, n);
+        slm2_progress("validation", (double)(at + k) / n, "%d of %d pairs", at + k, n);
     }
-    slm2_tune_metric(tune, "valid_loss", sum.loss);
-    slm2_tune_metric(tune, "valid_accuracy", right / n); /* of the rewards: pairs whose margin grew over the reference's */
-    slm2_tune_metric(tune, "valid_margin", sum.margin);
-    slm2_tune_metric(tune, "valid_reward_chosen", sum.reward_chosen);
-    slm2_tune_metric(tune, "valid_reward_rejected", sum.reward_rejected);
-    slm2_tune_metric(tune, "valid_prefers_chosen", preferred / n); /* pairs whose chosen answer is the likelier one */
+    slm2_progress_end();
+    f[ACCURACY] /= n;
+    f[PREFERS_CHOSEN] /= n;
+    for (int i = 0; i < N_FIGURE; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "valid_%s", figure_name[i]);
+        slm2_tune_metric(tune, name, f[i]);
+    }
     return SLM2_OK;
 }
 
 /* ---- the reference: the start weights, frozen -------------------------------------------------------------------------- */
+enum { STORE_S = 60 }; /* so much work is lost at most when the process is killed */
 
-static slm2_status compute_reference(struct set *s, struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status compute_reference(struct set *s, int done, const char *dir, const struct slm2_dpo_ref_key *key, struct slm2_tune *tune, struct slm2_err *err)
 {
-    for (uint32_t i = 0; i < (uint32_t)s->p.n; i++) {
+    double stored = slm2_now_s();
+    int n = s->p.n;
+    while (done < n) {
         int k;
-        if (slm2_tune_stopping(tune)) return slm2_fail(err, SLM2_ESTOP, "stopped while computing the reference; the next run begins it again");
-        SLM2_TRY(fill(s, &i, 1, &tune->batch, &k, err));
+        if (slm2_tune_stopping(tune)) {
+            slm2_progress_end();
+            SLM2_TRY(slm2_dpo_ref_write(dir, key, s->ref, n, done, err));
+            return slm2_fail(err, SLM2_ESTOP, "stopped at pair %d of %d of the reference; run the same command again to go on", done, n);
+        }
+        SLM2_TRY(fill(s, NULL, done, n, &tune->batch, &k, err));
         slm2_trainer_evaluate(tune->t, &tune->batch);
-        s->ref[2 * i] = sum_of(&tune->batch, tune->t->lp, 0);
-        s->ref[2 * i + 1] = sum_of(&tune->batch, tune->t->lp, 1);
-        slm2_progress("reference", (i + 1.0) / s->p.n, "%u of %d pairs", i + 1, s->p.n);
+        for (int i = 0; i < 2 * k; i++) s->ref[2 * done + i] = sum_of(&tune->batch, tune->t->lp, i);
+        done += k;
+        slm2_progress("reference", (double)done / n, "%d of %d pairs", done, n);
+        if (done < n && slm2_now_s() - stored > STORE_S) {
+            SLM2_TRY(slm2_dpo_ref_write(dir, key, s->ref, n, done, err));
+            stored = slm2_now_s();
+        }
     }
     slm2_progress_end();
+    return slm2_dpo_ref_write(dir, key, s->ref, n, n, err);
+}
+
+/* dpo-reference/ beside the run's folder: other runs from the same model find it. */
+static slm2_status reference_dir(char *out, size_t cap, const struct opts *o, struct slm2_err *err)
+{
+    size_t n = strlen(o->tune.run);
+    if (o->reference[0]) {
+        if (strlen(o->reference) >= cap) return slm2_fail(err, SLM2_ELIMIT, "reference: the path is too long");
+        strcpy(out, o->reference);
+        return SLM2_OK;
+    }
+    while (n > 1 && o->tune.run[n - 1] == '/') n--;
+    while (n > 0 && o->tune.run[n - 1] != '/') n--;
+    int k = snprintf(out, cap, "%.*sdpo-reference", (int)n, o->tune.run);
+    return k < 0 || (size_t)k >= cap ? slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", o->tune.run) : SLM2_OK;
+}
+
+static slm2_status reference(struct set *s, const char *name, const char *model, struct slm2_tune *tune, const struct opts *o, struct slm2_err *err)
+{
+    char dir[SLM2_PATH_MAX], path[SLM2_PATH_MAX], figure[60];
+    struct slm2_dpo_ref_key key = {.precision = slm2_tune_precisions[o->tune.precision], .kernels = tune->t->ctx.k->name};
+    struct slm2_err why;
+    int n = s->p.n, done;
+    if (n == 0) return SLM2_OK;
+    if (!(s->ref = calloc(2 * (size_t)n, sizeof *s->ref))) return slm2_fail(err, SLM2_ENOMEM, "no memory for reference log-probabilities");
+    memcpy(key.model, model, sizeof key.model);
+    memcpy(key.pairs, s->hash, sizeof key.pairs);
+    SLM2_TRY(reference_dir(dir, sizeof dir, o, err));
+    SLM2_TRY(slm2_dpo_ref_path(path, sizeof path, dir, &key, err));
+    if (slm2_dpo_ref_read(path, &key, s->ref, n, &done, &why) != SLM2_OK) {
+        slm2_log(SLM2_WARN, "%s; the reference is computed again", why.msg);
+        slm2_ledger_event(tune->ledger, tune->step, "warning", "%s; the reference is computed again", why.msg);
+        done = 0;
+    }
+    slm2_log(SLM2_INFO, "%s: log-probabilities of the reference: %d of %d pairs from %s%s", name, done, n, path, done < n ? ", the others are computed now" : "");
+    snprintf(figure, sizeof figure, "%s.reference_computed", name); /* by this start of the program */
+    slm2_ledger_figure(tune->ledger, figure, n - done);
+    return done == n ? SLM2_OK : compute_reference(s, done, dir, &key, tune, err);
+}
+
+/* ---- data ------------------------------------------------------------------------------------------------------------------ */
+/* "train.orca_dpo_pairs", with a number behind the format from its second source on. */
+static void label_of(char *out, size_t cap, const char *list, const struct slm2_pair_source *sources, int i)
+{
+    const char *format = slm2_pref_formats[sources[i].format];
+    int earlier = 0;
+    for (int k = 0; k < i; k++) earlier += sources[k].format == sources[i].format;
+    if (earlier) snprintf(out, cap, "%s.%s-%d", list, format, earlier + 1);
+    else snprintf(out, cap, "%s.%s", list, format);
+}
+
+static slm2_status account_file(const char *label, const struct slm2_pair_file *f, struct slm2_ledger *ledger, struct slm2_err *err)
+{
+    struct slm2_map m;
+    char hex[65];
+    if (f->first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", f->first_bad, (long long)f->n[SLM2_PREF_INVALID]);
+    SLM2_TRY(slm2_map_open(&m, f->path, err));
+    slm2_sha256_hex(m.p, m.n, hex);
+    slm2_ledger_file(ledger, &(struct slm2_ledger_file){.path = f->path, .source = label, .sha256 = hex, .language = "", .licence = "", .bytes = (int64_t)m.n, .tokens = f->n_tok,
+                                                        .documents = f->n[SLM2_PREF_KEEP]});
+    slm2_map_close(&m);
     return SLM2_OK;
 }
 
-/* What the numbers depend on: the weights, precision and kernels, and the tokens of the pairs. */
-static slm2_status reference_key(const struct set *s, const struct slm2_tune *tune, char model[65], char data[65], struct slm2_err *err)
+/* What became of the records of each data set: shown, and in the ledger. */
+static slm2_status account(const char *list, const struct slm2_conf_list *sources, const struct slm2_pairs *p, struct slm2_tune *tune, struct slm2_err *err)
 {
-    struct slm2_buf b = {0};
-    slm2_tune_weights_sha256(tune, model);
-    slm2_buf_printf(&b, "%s %s;", slm2_tune_precisions[tune->o->precision], tune->t->ctx.k->name);
-    for (int i = 0; i < 2 * s->p.n; i++) {
-        const struct slm2_pair_seq *q = i % 2 ? &s->p.rejected[i / 2] : &s->p.chosen[i / 2];
-        slm2_buf_put(&b, &q->n, sizeof q->n);
-        slm2_buf_put(&b, &q->n_prompt, sizeof q->n_prompt);
-        slm2_buf_put(&b, q->ids, sizeof *q->ids * (size_t)q->n);
+    for (int i = 0; i < sources->n; i++) {
+        enum { RECORDS = SLM2_PREF_N_VERDICT, CUT_PROMPT, CUT_ANSWER, N_COUNT };
+        int64_t n[N_COUNT] = {0};
+        char label[100];
+        struct slm2_buf line = {0};
+        label_of(label, sizeof label, list, sources->items, i);
+        for (int k = 0; k < p->n_file; k++) {
+            const struct slm2_pair_file *f = &p->file[k];
+            if (f->source != i) continue;
+            for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) n[v] += f->n[v], n[RECORDS] += f->n[v];
+            n[CUT_PROMPT] += f->n_cut_prompt;
+            n[CUT_ANSWER] += f->n_cut_answer;
+            SLM2_TRY(account_file(label, f, tune->ledger, err));
+        }
+        for (int v = 0; v < N_COUNT; v++) {
+            static const char *const more[] = {"records", "cut_prompt", "cut_answer"};
+            const char *name = v < RECORDS ? slm2_pref_verdicts[v] : more[v - RECORDS];
+            char key[160];
+            snprintf(key, sizeof key, "%s.%s", label, name);
+            slm2_ledger_figure(tune->ledger, key, (double)n[v]);
+            if (n[v] && v != SLM2_PREF_KEEP && v != RECORDS) slm2_buf_printf(&line, ", %s %lld", name, (long long)n[v]);
+        }
+        slm2_log(SLM2_INFO, "%s: records %lld, keep %lld%s", label, (long long)n[RECORDS], (long long)n[SLM2_PREF_KEEP], line.v ? line.v : "");
+        slm2_buf_free(&line);
     }
-    slm2_status st = slm2_buf_check(&b, err);
-    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, data);
-    slm2_buf_free(&b);
-    return st;
+    return SLM2_OK;
 }
 
-/* Takes the stored numbers when they are of this model and these pairs. */
-static bool stored_reference(struct set *s, const char *path, const char *model, const char *data)
+static slm2_status check(const struct opts *o, const struct slm2_tune *tune, struct slm2_err *err)
 {
-    json_t *j = NULL;
-    struct slm2_err ignored;
-    if (!slm2_path_exists(path) || slm2_json_read(&j, path, (size_t)1 << 30, &ignored) != SLM2_OK) return false;
-    const char *m = json_string_value(json_object_get(j, "model_sha256")), *d = json_string_value(json_object_get(j, "pairs_sha256"));
-    const json_t *lp = json_object_get(j, "log_prob");
-    bool ok = m && d && !strcmp(m, model) && !strcmp(d, data) && json_array_size(lp) == 2 * (size_t)s->p.n;
-    for (size_t i = 0; ok && i < 2 * (size_t)s->p.n; i++) s->ref[i] = json_number_value(json_array_get(lp, i));
-    json_decref(j);
-    return ok;
+    if (o->label_smoothing > 0 && o->loss != SLM2_DPO_SIGMOID)
+        return slm2_fail(err, SLM2_EUSAGE, "label_smoothing is %g, loss %s has none; take loss: sigmoid, or label_smoothing: 0", o->label_smoothing, slm2_dpo_kinds[o->loss]);
+    if (o->loss == SLM2_DPO_IPO && o->beta <= 0) return slm2_fail(err, SLM2_EUSAGE, "beta is 0, loss ipo divides by it; want a number above 0");
+    if (o->max_prompt >= o->max_len) return slm2_fail(err, SLM2_EUSAGE, "max_prompt_length %d leaves no room for answers in max_length %d", o->max_prompt, o->max_len);
+    if (2 * o->max_len > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a pair may have twice max_length %d", o->tune.max_tok, o->max_len);
+    if (o->max_len > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "max_length is %d, the model reads at most %d", o->max_len, tune->t->model->cfg.n_ctx);
+    return SLM2_OK;
 }
 
-static slm2_status reference(struct set *s, const char *name, struct slm2_tune *tune, struct slm2_err *err)
+/* A run that has a checkpoint goes on with the model and the pairs it began with: another reference would be another loss. */
+static slm2_status same_as_before(struct slm2_tune *tune, const char *key, const char *what, const char *hash, struct slm2_err *err)
 {
-    char path[SLM2_PATH_MAX], model[65], data[65];
-    if (s->p.n == 0) return SLM2_OK;
-    if (!(s->ref = calloc(2 * (size_t)s->p.n, sizeof *s->ref))) return slm2_fail(err, SLM2_ENOMEM, "no memory for reference log-probabilities");
-    SLM2_TRY(slm2_path_join(path, sizeof path, tune->o->run, name, err));
-    SLM2_TRY(reference_key(s, tune, model, data, err));
-    if (stored_reference(s, path, model, data)) return SLM2_OK;
-    SLM2_TRY(compute_reference(s, tune, err));
-    json_t *lp = json_array(), *j = json_pack("{s:s, s:s, s:o}", "model_sha256", model, "pairs_sha256", data, "log_prob", lp);
-    for (size_t i = 0; j && i < 2 * (size_t)s->p.n; i++) json_array_append_new(lp, json_real(s->ref[i]));
-    slm2_status st = j ? slm2_json_write(j, path, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for %s", path);
-    json_decref(j);
+    char ckpt[SLM2_PATH_MAX];
+    struct slm2_buf old = {0};
+    SLM2_TRY(slm2_ckpt_newest(tune->o->run, ckpt, err));
+    slm2_status st = ckpt[0] ? slm2_ledger_get(tune->ledger, key, &old, err) : SLM2_OK;
+    if (st == SLM2_OK && old.n && strcmp(old.v, hash) != 0)
+        st = slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old one, or use another run folder", tune->o->run, what);
+    slm2_buf_free(&old);
+    if (st == SLM2_OK) slm2_ledger_run(tune->ledger, key, hash);
     return st;
 }
 
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
+    const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
+    char model[65];
     po.chat = o->tune.chat;
+    po.empty_system = o->empty_system;
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
+    po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
     d->o = o;
-    if (o->max_prompt >= o->max_len) return slm2_fail(err, SLM2_EUSAGE, "max_prompt_length %d leaves no room for answers in max_length %d", o->max_prompt, o->max_len);
-    if (2 * o->max_len > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a pair may have twice max_length %d", o->tune.max_tok, o->max_len);
-    if (o->max_len > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "max_length is %d, the model reads at most %d", o->max_len, tune->t->model->cfg.n_ctx);
-    SLM2_TRY(slm2_pairs_load(&d->train.p, o->data.items, o->data.n, tune->tok, &po, err));
-    SLM2_TRY(slm2_pairs_load(&d->valid.p, o->valid.items, o->valid.n, tune->tok, &po, err));
+    SLM2_TRY(check(o, tune, err));
+    if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}");
+    for (int i = 0; i < 2; i++) {
+        SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
+        SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
+        SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
+    }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
-    slm2_ledger_figure(tune->ledger, "bad_lines", (double)d->train.p.n_bad);
-    slm2_ledger_figure(tune->ledger, "dropped_equal", (double)d->train.p.n_equal);
-    slm2_ledger_figure(tune->ledger, "truncated", (double)d->train.p.n_truncated);
-    SLM2_TRY(reference(&d->train, "reference.json", tune, err));
-    return reference(&d->valid, "reference_valid.json", tune, err);
+    SLM2_TRY(same_as_before(tune, "pairs_sha256", "the list of pairs", d->train.hash, err));
+    SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
+    slm2_tune_adapted_sha256(tune, model);
+    SLM2_TRY(same_as_before(tune, "model_sha256", o->tune.model, model, err));
+    for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
+    return slm2_ledger_commit(tune->ledger, err);
 }
 
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err)

@@ -43,12 +43,12 @@ json_t *slm2_tune_lora_state(const struct slm2_tune *tune)
     return l ? json_pack("{s:i, s:f, s:I, s:s}", "rank", l->o.rank, "scale", (double)l->scale, "targets", (json_int_t)l->o.targets, "base", tune->base) : NULL;
 }
 
-void slm2_tune_weights_sha256(const struct slm2_tune *tune, char hex[65])
+void slm2_tune_adapted_sha256(const struct slm2_tune *tune, char hex[65])
 {
     const struct slm2_model *m = tune->t->model;
-    char both[2 * 65];
-    slm2_sha256_hex(slm2_model_master(m), sizeof(float) * slm2_model_trained(m)->flat_elems, hex);
+    char adapter[65], both[2 * 65];
     if (!m->lora) return;
-    snprintf(both, sizeof both, "%s %s", hex, tune->base);
+    slm2_sha256_hex(slm2_model_master(m), sizeof(float) * slm2_model_trained(m)->flat_elems, adapter);
+    snprintf(both, sizeof both, "%s %s", hex, adapter);
     slm2_sha256_hex(both, strlen(both), hex);
 }
