@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/convo.h"
 #include "data/pair.h"
+#include "data/records.h"
 #include "tok/chat.h"
 #include "tok/tok.h"
 
@@ -132,6 +133,93 @@ static void test_convos_array_and_cut(void **state)
     assert_int_equal(cut.n_truncated, 0);
     slm2_convos_free(&cut);
     slm2_convos_free(&c);
+}
+
+/* ---- arrays ------------------------------------------------------------------------------------------------------------------ */
+struct seen { int n; char text[400]; };
+
+/* Notes {"k": v} as "v "; a record without k is bad. */
+static slm2_status note(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    struct seen *s = user;
+    const char *v = json_string_value(json_object_get(j, "k"));
+    if (!v) return slm2_fail(err, SLM2_EFORMAT, "%s: k: missing", what);
+    s->n++;
+    if (strlen(s->text) + strlen(v) + 2 < sizeof s->text) strcat(strcat(s->text, v), " ");
+    return SLM2_OK;
+}
+
+static slm2_status read_seen(struct seen *s, size_t limit, bool fatal, int64_t *n_bad, struct slm2_err *err)
+{
+    *s = (struct seen){0};
+    *n_bad = 0;
+    memset(err, 0, sizeof *err);
+    return slm2_records_read(path, limit, fatal, note, s, n_bad, err);
+}
+
+static void test_arrays(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *seen; int n_bad; const char *why; } good[] = {
+        {"[]", "", 0, ""},
+        {" \n[ ] \n", "", 0, ""},
+        {"[{\"k\":\"a\"},{\"k\":\"b\"}]", "a b ", 0, ""},
+        {"\xef\xbb\xbf[\n{\"k\":\"]},{[\"},\n {\"k\":\"\\\"]\",\"x\":[[1,{}],2]}\n]\n", "]},{[ \"] ", 0, ""},
+        {"[{\"k\":\"a\"}]\n[{\"k\":\"b\"},\n{\"k\":\"c\"}]", "a b c ", 0, ""}, /* one array a line */
+        {"[{\"k\":\"a\"},\n\n  {\"x\":1},3,{\"k\":\"b\"}]", "a b ", 2, "record 2 (line 3): k: missing"},
+        {"[{\"k\":\"a\"},{\"k\":\"b\"},]", "a b ", 1, "record 3"},
+        {"[{\"k\":\"a\"} {\"k\":\"b\"},{\"k\":\"c\"}]", "c ", 1, "record 1"},
+        {"[}},{\"k\":\"c\"}]", "c ", 1, "record 1"},
+    };
+    static const struct { const char *text, *why; } cut[] = {
+        {"[{\"k\":\"a\"},\n{\"k\":\"b", "record 2 (line 2)"},
+        {"[{\"k\":\"a\"}", "record 1"},
+        {"[", "record 1"},
+        {"[{\"k\":\"a\"}]\n{\"k\":\"b\"}", "line 2: text behind"},
+        {"PAR1....", "duckdb"},
+    };
+    struct seen s;
+    struct slm2_err err;
+    int64_t n_bad;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        write_text(good[i].text);
+        check_ok(read_seen(&s, 0, false, &n_bad, &err), &err);
+        assert_string_equal(s.text, good[i].seen);
+        assert_int_equal(n_bad, good[i].n_bad);
+        if (!strstr(err.msg, good[i].why)) fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, good[i].why);
+        assert_int_equal(read_seen(&s, 0, true, &n_bad, &err), good[i].n_bad ? SLM2_EFORMAT : SLM2_OK);
+    }
+    for (size_t i = 0; i < sizeof cut / sizeof cut[0]; i++) {
+        write_text(cut[i].text);
+        assert_int_equal(read_seen(&s, 0, false, &n_bad, &err), SLM2_EFORMAT); /* never only counted */
+        if (!strstr(err.msg, cut[i].why)) fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, cut[i].why);
+    }
+    write_text("[{\"k\":\"0123456789012345678901234567890123456789\"},{\"k\":\"b\"}]");
+    check_ok(read_seen(&s, 20, false, &n_bad, &err), &err);
+    assert_string_equal(s.text, "b ");
+    assert_int_equal(n_bad, 1);
+    assert_non_null(strstr(err.msg, "more than 20 bytes"));
+}
+
+/* Members that straddle the blocks in which a file is read, at every offset. */
+static void test_array_blocks(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct slm2_err err;
+    int64_t n_bad;
+    for (int shift = 0; shift < 40; shift++) {
+        struct slm2_buf b = {0};
+        slm2_buf_putc(&b, '[');
+        for (int i = 0; i < shift; i++) slm2_buf_putc(&b, ' ');
+        for (int i = 0; i < 9000; i++) slm2_buf_printf(&b, "%s{\"k\": \"%d ]\\\"\"}", i ? ", " : "", i);
+        slm2_buf_putc(&b, ']');
+        assert_int_equal(slm2_file_write(path, b.v, b.n, NULL), SLM2_OK);
+        check_ok(read_seen(&s, 64, false, &n_bad, &err), &err);
+        assert_int_equal(s.n, 9000);
+        assert_int_equal(n_bad, 0);
+        slm2_buf_free(&b);
+    }
 }
 
 /* Conversations of made-up ids: number k has length[k] tokens, k * 100 + place, learnt from the third on. */
@@ -300,6 +388,8 @@ static void test_pairs_cut(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_convos, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_convos_array_and_cut, open_all, close_all),
+    cmocka_unit_test_setup_teardown(test_arrays, open_all, close_all),
+    cmocka_unit_test_setup_teardown(test_array_blocks, open_all, close_all),
     cmocka_unit_test(test_pack_rows),
     cmocka_unit_test_setup_teardown(test_pairs, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_pairs_cut, open_all, close_all),
