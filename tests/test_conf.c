@@ -350,8 +350,69 @@ static void test_dump_reads_back(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* A list whose items may be plain text. */
+struct data_set { struct slm2_conf_list path; double repeat; };
+struct run { struct slm2_conf_list data; };
+static const struct slm2_opt data_rows[] = {
+    {.name = "repeat", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct data_set, repeat), .def = "1"},
+    {.name = "path", .type = SLM2_OPT_STRS, .offset = offsetof(struct data_set, path), .def = "!", .alias = '='},
+    {0},
+};
+static const struct slm2_opt run_rows[] = {{.name = "data", .type = SLM2_OPT_LIST, .offset = 0, .sub = data_rows, .sub_size = sizeof(struct data_set)}, {0}};
+
+static void assert_data(const struct run *r, const char *want)
+{
+    struct slm2_buf b = {0};
+    slm2_buf_puts(&b, "");
+    for (int i = 0; i < r->data.n; i++) {
+        const struct data_set *d = (const struct data_set *)r->data.items + i;
+        slm2_buf_printf(&b, "%g", d->repeat);
+        for (int k = 0; k < d->path.n; k++) slm2_buf_printf(&b, " %s", ((char **)d->path.items)[k]);
+        slm2_buf_puts(&b, ";");
+    }
+    assert_string_equal(b.v, want);
+    slm2_buf_free(&b);
+}
+
+static void test_plain_items(void **state)
+{
+    (void)state;
+    struct run r;
+    const char *pos[1];
+    int n_pos = 0;
+    bool help = false;
+    static char x[] = "x", option[] = "--data", first[] = "a: b.jsonl", second[] = "--data=c.jsonl";
+    char *argv[] = {x, option, first, second, NULL};
+    slm2_conf_init(run_rows, &r);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=[a.jsonl, {path: [b, c], repeat: 2}]", &e), SLM2_OK);
+    assert_data(&r, "1 a.jsonl;2 b c;");
+    struct slm2_buf dump = {0};
+    struct run again;
+    char path[] = P_tmpdir "/slm2-test-conf-XXXXXX";
+    close(mkstemp(path));
+    slm2_conf_dump(run_rows, &r, &dump);
+    assert_int_equal(slm2_file_write(path, dump.v, dump.n, &e), SLM2_OK);
+    slm2_conf_init(run_rows, &again);
+    assert_int_equal(slm2_conf_yaml(run_rows, &again, path, &e), SLM2_OK);
+    assert_data(&again, "1 a.jsonl;2 b c;");
+    slm2_conf_free(run_rows, &again);
+    slm2_buf_free(&dump);
+    unlink(path);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=a: b.jsonl", &e), SLM2_OK); /* no YAML: the path as it is */
+    assert_data(&r, "1 a: b.jsonl;");
+    assert_int_equal(slm2_conf_args(run_rows, &r, 4, argv, pos, 1, &n_pos, &help, &e), SLM2_OK);
+    assert_data(&r, "1 a: b.jsonl;1 c.jsonl;");
+    assert_int_equal(slm2_conf_required(run_rows, &r, &e), SLM2_OK);
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=", &e), SLM2_OK);
+    assert_data(&r, "");
+    assert_int_equal(slm2_conf_set(run_rows, &r, "data=[{repeat: 3}]", &e), SLM2_OK);
+    assert_int_equal(slm2_conf_required(run_rows, &r, &e), SLM2_EUSAGE);
+    assert_true(said("data[0].path is required"));
+    slm2_conf_free(run_rows, &r);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(test_defaults), TEST(test_yaml),  TEST(test_yaml_errors), TEST(test_yaml_hostile),
-    TEST(test_args),     TEST(test_args_errors), TEST(test_help), TEST(test_dump_reads_back),
+    TEST(test_args),     TEST(test_args_errors), TEST(test_help), TEST(test_dump_reads_back), TEST(test_plain_items),
 };
 SLM2_TEST_MAIN(tests)

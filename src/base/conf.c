@@ -285,6 +285,24 @@ static slm2_status set_scalar(const struct slm2_opt *row, void *obj, const yaml_
     return set_text(row, obj, text, name, at, err);
 }
 
+/* The row of a sub-table that an item of plain text is the value of, or NULL. */
+static const struct slm2_opt *plain_row(const struct slm2_opt *list)
+{
+    for (const struct slm2_opt *r = list->type == SLM2_OPT_LIST ? list->sub : NULL; r && r->name; r++) {
+        if (r->alias == '=') return r;
+    }
+    return NULL;
+}
+
+/* One more item of a list, from plain text. */
+static slm2_status add_plain(const struct slm2_opt *row, void *obj, const char *text, const char *name, const struct place *at, struct slm2_err *err)
+{
+    void *sub = list_add(row, slm2_conf_field(row, obj));
+    if (!sub) return slm2_fail(err, SLM2_ENOMEM, "setting %s: out of memory", name);
+    slm2_conf_init(row->sub, sub);
+    return set_text(plain_row(row), sub, text, name, at, err);
+}
+
 static slm2_status set_list(const struct slm2_opt *row, void *obj, yaml_document_t *doc, yaml_node_t *node, const char *name,
                             const struct place *at, struct slm2_err *err)
 {
@@ -292,6 +310,7 @@ static slm2_status set_list(const struct slm2_opt *row, void *obj, yaml_document
     free_list(row, list);
     if (is_null(node)) return SLM2_OK;
     if (node->type == YAML_SCALAR_NODE && row->type == SLM2_OPT_STRS) return set_scalar(row, obj, node, name, at, err);
+    if (node->type == YAML_SCALAR_NODE && plain_row(row)) return add_plain(row, obj, (const char *)node->data.scalar.value, name, at, err);
     if (node->type != YAML_SEQUENCE_NODE) return bad(at, name, err, "want a list");
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
         yaml_node_t *item = yaml_document_get_node(doc, *i);
@@ -301,6 +320,10 @@ static slm2_status set_list(const struct slm2_opt *row, void *obj, yaml_document
         snprintf(label, sizeof label, "%s[%d]", name, list->n);
         if (row->type == SLM2_OPT_STRS) {
             SLM2_TRY(set_scalar(row, obj, item, label, &where, err));
+            continue;
+        }
+        if (item->type == YAML_SCALAR_NODE && plain_row(row)) {
+            SLM2_TRY(add_plain(row, obj, (const char *)item->data.scalar.value, label, &where, err));
             continue;
         }
         void *sub = list_add(row, list);
@@ -464,6 +487,11 @@ static slm2_status assign(const struct slm2_opt *table, void *obj, const char *n
     const struct slm2_opt *row = find_row(table, name, n);
     char shown[MAX_NAME], near[MAX_NAME + 32];
     snprintf(shown, sizeof shown, "%.*s", (int)slm2_min_size(n, MAX_NAME - 1), name);
+    if (row && plain_row(row) && !strchr("[{", value[0])) { /* taken as it is */
+        free_list(row, slm2_conf_field(row, obj));
+        return add_plain(row, obj, value, row->name, &command_line, err);
+    }
+    if (row && plain_row(row) && !value[0]) free_list(row, slm2_conf_field(row, obj));
     if (row && (row->type == SLM2_OPT_LIST || (row->type == SLM2_OPT_STRS && value[0] == '['))) {
         return set_yaml(table, row, obj, value, strlen(value), NULL, err);
     }
@@ -527,7 +555,7 @@ static slm2_status option(const struct slm2_opt *table, void *obj, int argc, cha
         }
     } else {
         for (const struct slm2_opt *r = table; r->name && !row; r++) {
-            if (r->alias && r->alias == arg[1]) row = r;
+            if (r->alias && r->alias != '=' && r->alias == arg[1]) row = r;
         }
         if (!row) return slm2_fail(err, SLM2_EUSAGE, "unknown option %.80s", arg);
         if (arg[2]) value = arg + 2 + (arg[2] == '=');
@@ -536,6 +564,7 @@ static slm2_status option(const struct slm2_opt *table, void *obj, int argc, cha
     if (!value && *i + 1 < argc) value = argv[++*i];
     if (!value) return slm2_fail(err, SLM2_EUSAGE, "option %s wants a value behind it", arg);
     if (row->type == SLM2_OPT_STRS && seen[row - table]) return set_text(row, obj, value, row->name, &command_line, err);
+    if (plain_row(row) && seen[row - table] && !strchr("[{", value[0])) return add_plain(row, obj, value, row->name, &command_line, err);
     seen[row - table] = true;
     if (row->type == SLM2_OPT_STRS) { /* taken as it is: a stop string may begin with '[' */
         free_list(row, slm2_conf_field(row, obj));

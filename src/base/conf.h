@@ -5,7 +5,8 @@
  * Row names may have dots ("train.lr_peak"): in YAML that is key lr_peak of mapping train; on the command line
  * `--set train.lr_peak=1e-3`, or `--train.lr-peak 1e-3`; a name without dots, "top_k", is the option `--top-k`.  A row's alias
  * is a single-letter option (-t).  Lists are written on the command line as YAML, `--set 'sources=[{path: a.jsonl, weight: 2}]'`;
- * one field of an existing item is `--set sources.0.weight=2`. */
+ * one field of an existing item is `--set sources.0.weight=2`.  Where a row of the sub-table has the alias '=', an item may be plain text,
+ * which is that row's value: `data: [a.jsonl, {path: b.jsonl, repeat: 2}]`, `data: a.jsonl`, `--data a.jsonl --data b.jsonl`. */
 #ifndef SLM2_BASE_CONF_H
 #define SLM2_BASE_CONF_H
 #include "base/buf.h"
@@ -31,7 +32,7 @@ struct slm2_opt {
     const char *const *choices;  /* ENUM: names, NULL-terminated */
     const struct slm2_opt *sub;  /* LIST: rows of an item; a table ends with a row whose name is NULL */
     size_t sub_size;             /* LIST: bytes of an item */
-    char alias;                  /* single-letter option or 0 */
+    char alias;                  /* single-letter option, '=' (see above), or 0 */
 };
 struct slm2_conf_list { void *items; int n; };
 
