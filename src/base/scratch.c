@@ -1,5 +1,5 @@
 /* scratch.c - a file without a name, mapped and enlarged. */
-#define _GNU_SOURCE /* O_TMPFILE */
+#define _GNU_SOURCE /* O_TMPFILE, memfd_create */
 #include "base/scratch.h"
 
 #include <errno.h>
@@ -13,8 +13,9 @@
 slm2_status slm2_scratch_open(struct slm2_scratch *s, const char *dir, struct slm2_err *err)
 {
     char path[4096];
-    *s = (struct slm2_scratch){.fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)};
+    *s = (struct slm2_scratch){.fd = dir ? open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : memfd_create("slm2", MFD_CLOEXEC)};
     if (s->fd >= 0) return SLM2_OK;
+    if (!dir) return slm2_fail_errno(err, "no memory for tables");
     /* file systems that cannot: for a moment, the file has a name */
     int n = snprintf(path, sizeof path, "%s/.scratch-XXXXXX", dir);
     if (n < 0 || (size_t)n >= sizeof path) return slm2_fail(err, SLM2_ELIMIT, "%.200s...: path is too long", dir);

@@ -9,7 +9,7 @@ struct slm2_scratch {
     size_t n;
     int fd;
 };
-/* In the folder dir, which must exist and be writable. */
+/* In the folder dir, which must exist and be writable; NULL: in memory. */
 slm2_status slm2_scratch_open(struct slm2_scratch *s, const char *dir, struct slm2_err *err);
 /* At least n bytes; the new ones are zero.  The disk space is reserved here, so that a full disk is an error and not a fault later. */
 slm2_status slm2_scratch_grow(struct slm2_scratch *s, size_t n, struct slm2_err *err);

@@ -7,18 +7,25 @@
 #include "base/file.h"
 #include "tok/tok.h"
 
+struct slm2_text_key slm2_bytes_key(const void *bytes, size_t n)
+{
+    struct slm2_text_key k;
+    char hex[65];
+    slm2_sha256_hex(bytes, n, hex);
+    hex[32] = 0;
+    k.b = strtoull(hex + 16, NULL, 16);
+    hex[16] = 0;
+    k.a = strtoull(hex, NULL, 16);
+    if (!k.a && !k.b) k.b = 1;
+    return k;
+}
+
 slm2_status slm2_text_key(const char *text, size_t n, struct slm2_buf *nfc, struct slm2_text_key *k, struct slm2_err *err)
 {
-    char hex[65];
     bool changed;
     slm2_buf_clear(nfc);
     SLM2_TRY(slm2_nfc(text, n, nfc, &changed, err));
-    slm2_sha256_hex(changed ? nfc->v : text, changed ? nfc->n : n, hex);
-    hex[32] = 0;
-    k->b = strtoull(hex + 16, NULL, 16);
-    hex[16] = 0;
-    k->a = strtoull(hex, NULL, 16);
-    if (!k->a && !k->b) k->b = 1;
+    *k = changed ? slm2_bytes_key(nfc->v, nfc->n) : slm2_bytes_key(text, n);
     return SLM2_OK;
 }
 
