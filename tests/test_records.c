@@ -1,11 +1,10 @@
-/* test_records.c - conversations and preference pairs: tokens, masks, rows, cuts, and records that are no good. */
+/* test_records.c - lines and arrays of records, good and bad; preference pairs: tokens, masks, cuts. */
 #include "slm2_test.h"
 
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
-#include "data/convo.h"
 #include "data/pair.h"
 #include "data/records.h"
 #include "tok/chat.h"
@@ -34,12 +33,6 @@ static void check_ok(slm2_status st, const struct slm2_err *err)
 }
 static void write_text(const char *text) { assert_int_equal(slm2_file_write(path, text, strlen(text), NULL), SLM2_OK); }
 
-static slm2_status load_convos(struct slm2_convos *c, const struct slm2_convo_opts *o, struct slm2_err *err)
-{
-    const char *paths[] = {path};
-    return slm2_convos_load(c, paths, 1, tok, o, err);
-}
-
 static void assert_text(const int32_t *ids, size_t n, const char *want)
 {
     struct slm2_buf out = {0};
@@ -47,92 +40,6 @@ static void assert_text(const int32_t *ids, size_t n, const char *want)
     assert_int_equal(slm2_tok_decode(tok, ids, n, &out, NULL), SLM2_OK);
     assert_string_equal(out.v, want);
     slm2_buf_free(&out);
-}
-
-/* What the mask marks, as text. */
-static void assert_learnt(const int32_t *ids, const uint8_t *mask, int64_t n, const char *want)
-{
-    struct slm2_ids v = {0};
-    for (int64_t i = 0; i < n; i++) {
-        if (mask[i]) assert_int_equal(slm2_ids_push(&v, ids[i], NULL), SLM2_OK);
-    }
-    assert_text(v.v, v.n, want);
-    slm2_ids_free(&v);
-}
-
-static const char convos[] =
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hello!\"},{\"role\":\"user\",\"content\":\"Bye\"},"
-    "{\"role\":\"assistant\",\"content\":\"See you.\"}]}\n"
-    "no json\n\n"
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"Is anybody there?\"}]}\n"
-    "{\"messages\":3}\n"
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"2+2?\"},{\"role\":\"assistant\",\"content\":\"4\"}]}\n";
-
-static void test_convos(void **state)
-{
-    (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_opts o = slm2_convo_opts_default();
-    write_text(convos);
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 2);
-    assert_int_equal(c.n_bad, 2);
-    assert_int_equal(c.n_no_answer, 1);
-    assert_int_equal(c.n_truncated, 0);
-    assert_text(c.ids, (size_t)c.start[1], "<|user|>\nHi<|endoftext|>\n<|assistant|>\nHello!<|endoftext|>\n<|user|>\nBye<|endoftext|>\n<|assistant|>\nSee you.<|endoftext|>\n");
-    assert_learnt(c.ids, c.mask, c.start[1], "Hello!<|endoftext|>See you.<|endoftext|>");
-    assert_learnt(c.ids + c.start[1], c.mask + c.start[1], c.start[2] - c.start[1], "4<|endoftext|>");
-    assert_int_equal(c.start[2], c.n_tok);
-    slm2_convos_free(&c);
-
-    o.max_messages = 3;
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 1);
-    assert_int_equal(c.n_too_many_messages, 1);
-    slm2_convos_free(&c);
-
-    o = slm2_convo_opts_default();
-    o.chat = "chatml";
-    o.all_tokens = true;
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 3); /* the unanswered one has something to learn now */
-    assert_text(c.ids + c.start[1], (size_t)(c.start[2] - c.start[1]), "<|im_start|>user\nIs anybody there?<|im_end|>\n");
-    assert_int_equal(slm2_convos_count(&c, 1), c.start[2] - c.start[1] - 1);
-    slm2_convos_free(&c);
-
-    o = slm2_convo_opts_default();
-    o.bad_is_fatal = true;
-    assert_int_equal(load_convos(&c, &o, &err), SLM2_EFORMAT);
-    assert_non_null(strstr(err.msg, "line 2"));
-    assert_null(c.ids);
-    o.chat = "alpaca";
-    assert_int_equal(load_convos(&c, &o, &err), SLM2_EUSAGE);
-}
-
-static void test_convos_array_and_cut(void **state)
-{
-    (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_opts o = slm2_convo_opts_default();
-    write_text("[\n {\"messages\": [{\"role\": \"user\", \"content\": \"Count.\"},\n  {\"role\": \"assistant\", \"content\": \"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\"}]},\n {}]\n");
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 1);
-    assert_int_equal(c.n_bad, 1);
-    int64_t whole = c.start[1];
-    struct slm2_convos cut;
-    o.n_ctx = (int)whole - 6;
-    check_ok(load_convos(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 1);
-    assert_int_equal(cut.start[1], whole - 5);
-    assert_memory_equal(cut.ids, c.ids, (size_t)cut.start[1] * sizeof *c.ids);
-    slm2_convos_free(&cut);
-    o.n_ctx = (int)whole - 1; /* just fits: the last token is only a target */
-    check_ok(load_convos(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 0);
-    slm2_convos_free(&cut);
-    slm2_convos_free(&c);
 }
 
 /* ---- arrays ------------------------------------------------------------------------------------------------------------------ */
@@ -220,82 +127,6 @@ static void test_array_blocks(void **state)
         assert_int_equal(n_bad, 0);
         slm2_buf_free(&b);
     }
-}
-
-/* Conversations of made-up ids: number k has length[k] tokens, k * 100 + place, learnt from the third on. */
-static void make_convos(struct slm2_convos *c, const int *length, int n, int n_ctx)
-{
-    int64_t total = 0;
-    *c = (struct slm2_convos){.n = n, .n_ctx = n_ctx};
-    c->start = calloc((size_t)n + 1, sizeof *c->start);
-    for (int k = 0; k < n; k++) c->start[k + 1] = total += length[k];
-    c->n_tok = (size_t)total;
-    c->ids = malloc(c->n_tok * sizeof *c->ids);
-    c->mask = malloc(c->n_tok);
-    for (int k = 0; k < n; k++) {
-        for (int i = 0; i < length[k]; i++) {
-            c->ids[c->start[k] + i] = k * 100 + i;
-            c->mask[c->start[k] + i] = i >= 2;
-        }
-    }
-}
-
-static void test_pack_rows(void **state)
-{
-    (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_rows r, again;
-    struct slm2_batch b;
-    const int length[] = {7, 5, 11, 4, 3, 2, 9}; /* places: 6 4 10 3 2 1 8 */
-    make_convos(&c, length, 7, 10);
-    check_ok(slm2_convos_pack(&c, 0, 0, &r, &err), &err);
-    /* by hand: 0 and 1 fill row 0; 2 fills row 1; 3, 4 and 5 go to row 2; 6 opens row 3 */
-    assert_int_equal(r.n_rows, 4);
-    assert_memory_equal(r.first, ((int[]){0, 2, 3, 6, 7}), 5 * sizeof(int));
-    assert_memory_equal(r.member, ((int[]){0, 1, 2, 3, 4, 5, 6}), 7 * sizeof(int));
-    check_ok(slm2_batch_init(&b, 40, 40, &err), &err);
-    check_ok(slm2_convos_add_row(&c, &r, 0, 0.25f, &b, &err), &err);
-    assert_int_equal(b.n_tok, 10);
-    assert_int_equal(b.n_seq, 2);
-    assert_int_equal(b.cu_seqlens[1], 6);
-    int learnt = 0;
-    for (int i = 0; i < 10; i++) {
-        int k = i >= 6, at = k ? i - 6 : i;
-        assert_int_equal(b.ids[i], k * 100 + at);
-        assert_int_equal(b.position[i], at);
-        assert_int_equal(b.target[i], at + 1 >= 2 ? k * 100 + at + 1 : -1);
-        assert_true(b.weight[i] == (at + 1 >= 2 ? 0.25f : 0.0f));
-        learnt += b.target[i] >= 0;
-    }
-    assert_int_equal(slm2_convos_count_row(&c, &r, 0), learnt);
-    slm2_batch_free(&b);
-    slm2_convo_rows_free(&r);
-
-    /* shuffled: each conversation once, no row too full, the same for the same epoch */
-    check_ok(slm2_convos_pack(&c, 3, 1, &r, &err), &err);
-    check_ok(slm2_convos_pack(&c, 3, 1, &again, &err), &err);
-    assert_int_equal(r.n_rows, again.n_rows);
-    assert_memory_equal(r.member, again.member, 7 * sizeof(int));
-    int seen = 0;
-    for (int row = 0; row < r.n_rows; row++) {
-        int used = 0;
-        for (int i = r.first[row]; i < r.first[row + 1]; i++) {
-            used += length[r.member[i]] - 1;
-            seen |= 1 << r.member[i];
-        }
-        assert_true(used > 0 && used <= 10);
-    }
-    assert_int_equal(seen, 127);
-    slm2_convo_rows_free(&again);
-    slm2_convo_rows_free(&r);
-    slm2_convos_free(&c);
-
-    make_convos(&c, length, 0, 10);
-    check_ok(slm2_convos_pack(&c, 1, 0, &r, &err), &err);
-    assert_int_equal(r.n_rows, 0);
-    slm2_convo_rows_free(&r);
-    slm2_convos_free(&c);
 }
 
 static slm2_status load_pairs(struct slm2_pairs *p, const struct slm2_pair_opts *o, struct slm2_err *err)
@@ -386,11 +217,8 @@ static void test_pairs_cut(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(test_convos, open_all, close_all),
-    cmocka_unit_test_setup_teardown(test_convos_array_and_cut, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_arrays, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_array_blocks, open_all, close_all),
-    cmocka_unit_test(test_pack_rows),
     cmocka_unit_test_setup_teardown(test_pairs, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_pairs_cut, open_all, close_all),
 };

@@ -9,5 +9,5 @@ int slm2_cmd_dpo(int argc, char **argv)
         .examples = "slm2 dpo configs/dpo-nano.yml\nslm2 dpo configs/dpo.yml --set lr_peak=1e-5 -t 2",
         .yaml_first = true,
     };
-    return slm2_cli_stage(&doc, slm2_dpo_settings, slm2_dpo_settings_size, slm2_dpo, argc, argv);
+    return slm2_cli_stage(&doc, slm2_dpo_settings, slm2_dpo_settings_size, slm2_dpo, NULL, argc, argv);
 }

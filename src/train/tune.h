@@ -89,6 +89,7 @@ struct slm2_tune_stage {
     const char *name;              /* "sft" */
     void *user;
     int n_item;
+    const char *data;              /* hash of what the items are: a checkpoint goes on with the same only; NULL: their number alone tells */
     /* Gradients of items[0..n) into the trainer (between begin and update); sets tune->loss. */
     slm2_status (*step)(void *user, struct slm2_tune *tune, const uint32_t *items, int n, struct slm2_err *err);
     /* Validation: calls slm2_tune_metric for each of its figures. */
@@ -98,6 +99,8 @@ struct slm2_tune_stage {
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
+void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
+slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* the vocabulary that the settings name */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
@@ -108,6 +111,8 @@ double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /
 
 /* The stages. */
 slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
+/* What the data of these settings come to, for people (text) and as JSON; trains nothing, wants no model. */
+slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 extern const struct slm2_opt slm2_sft_settings[], slm2_dpo_settings[], slm2_selfknow_settings[]; /* for --help */
