@@ -366,7 +366,7 @@ static void test_dedup_and_places(void **state)
     struct slm2_convos c, other;
     struct slm2_convo_opts o = slm2_convo_opts_default();
     char *files[2] = {(char *)(uintptr_t)slm2_test_data("align/samples/deita_10k.jsonl"), (char *)(uintptr_t)slm2_test_data("align/samples/sharegpt_openchat.jsonl")};
-    struct slm2_convo_set sets[2] = {one_set(SLM2_CONVO_DEITA, &files[0]), one_set(SLM2_CONVO_SHAREGPT, &files[1])};
+    struct slm2_convo_set sets[3] = {one_set(SLM2_CONVO_DEITA, &files[0]), one_set(SLM2_CONVO_SHAREGPT, &files[1]), one_set(SLM2_CONVO_DEITA, &files[0])};
     o.max_turns = 8;
     o.n_ctx = 64;
     check_ok(slm2_convos_load(&c, sets, 2, tok, &o, &err), &err);
@@ -390,7 +390,15 @@ static void test_dedup_and_places(void **state)
     assert_int_equal(other.n_tok, c.n_tok);
     assert_memory_equal(other.ids, c.ids, c.n_tok * sizeof *c.ids);
     assert_memory_equal(other.mask, c.mask, c.n_tok);
+    assert_memory_equal(&other.hash, &c.hash, sizeof c.hash);
     slm2_convos_free(&other);
+    o.all_tokens = true; /* the same ids, another mask */
+    check_ok(slm2_convos_load(&other, sets, 2, tok, &o, &err), &err);
+    assert_memory_equal(other.ids, c.ids, c.n_tok * sizeof *c.ids);
+    assert_memory_not_equal(&other.hash, &c.hash, sizeof c.hash);
+    assert_int_equal(other.set[0].assistant_tokens, c.set[0].assistant_tokens);
+    slm2_convos_free(&other);
+    o.all_tokens = false;
     o.count_only = true;
     check_ok(slm2_convos_load(&other, sets, 2, tok, &o, &err), &err);
     assert_null(other.ids);
@@ -399,8 +407,9 @@ static void test_dedup_and_places(void **state)
     slm2_convos_free(&other);
     slm2_convos_free(&c);
     o.dedup = false;
-    check_ok(slm2_convos_load(&c, sets, 2, tok, &o, &err), &err);
-    assert_int_equal(c.n, 18);
+    check_ok(slm2_convos_load(&c, sets, 3, tok, &o, &err), &err);
+    assert_int_equal(c.n, 27);
+    assert_string_equal(c.set[2].name, "deita_10k-2");
     slm2_convos_free(&c);
 }
 

@@ -37,7 +37,8 @@ struct slot { /* a conversation on its way */
     struct slm2_convo_msgs m;
     struct slm2_ids ids;
     struct slm2_buf mask;
-    struct slm2_text_key key;
+    struct slm2_text_key key, mask_key;
+    int64_t n_assistant; /* of its tokens that fit a row */
     slm2_status st;
     struct slm2_err err;
 };
@@ -61,7 +62,12 @@ static void encode(const struct loader *l, struct slot *s)
     s->ids.n = 0;
     slm2_buf_clear(&s->mask);
     s->st = slm2_chat_encode(l->tok, &chat, s->m.v, s->m.n, &s->ids, &s->mask, &s->err);
-    if (s->st == SLM2_OK) s->key = slm2_bytes_key(s->ids.v, s->ids.n * sizeof *s->ids.v);
+    if (s->st != SLM2_OK) return;
+    s->n_assistant = 0;
+    for (size_t i = 1; i < s->mask.n && i <= (size_t)l->o->n_ctx; i++) s->n_assistant += s->mask.v[i] != 0; /* nothing predicts the first token */
+    if (l->o->all_tokens) memset(s->mask.v, 1, s->mask.n);
+    s->key = slm2_bytes_key(s->ids.v, s->ids.n * sizeof *s->ids.v);
+    s->mask_key = slm2_bytes_key(s->mask.v, s->mask.n);
 }
 
 /* Room for n bytes behind the first `used`; files grow in large steps. */
@@ -82,9 +88,10 @@ static slm2_status store(struct loader *l, const struct slot *s, size_t n, struc
         SLM2_TRY(room(&c->ids_file, c->n_tok * sizeof *c->ids, n * sizeof *c->ids, l->o->dir, err));
         SLM2_TRY(room(&c->mask_file, c->n_tok, n, l->o->dir, err));
         memcpy(c->ids_file.p + c->n_tok * sizeof *c->ids, s->ids.v, n * sizeof *c->ids);
-        if (l->o->all_tokens) memset(c->mask_file.p + c->n_tok, 1, n);
-        else memcpy(c->mask_file.p + c->n_tok, s->mask.v, n);
+        memcpy(c->mask_file.p + c->n_tok, s->mask.v, n);
     }
+    const struct { struct slm2_text_key so_far, ids, mask; uint64_t n; } link = {c->hash, s->key, s->mask_key, n};
+    c->hash = slm2_bytes_key(&link, sizeof link);
     c->n_tok += n;
     c->n++;
     int64_t end = (int64_t)c->n_tok;
@@ -95,7 +102,7 @@ static slm2_status store(struct loader *l, const struct slot *s, size_t n, struc
 static slm2_status take_slot(struct loader *l, const struct slot *s, struct slm2_err *err)
 {
     struct slm2_convo_count *set = l->set;
-    size_t n = s->ids.n, n_assistant = 0, most = (size_t)l->o->n_ctx + 1;
+    size_t n = s->ids.n, most = (size_t)l->o->n_ctx + 1;
     if (s->st != SLM2_OK) { /* the vocabulary's fault, not a record's */
         if (err) *err = s->err;
         return s->st == SLM2_EFORMAT ? SLM2_EUSAGE : s->st;
@@ -113,15 +120,14 @@ static slm2_status take_slot(struct loader *l, const struct slot *s, struct slm2
         return SLM2_OK;
     }
     if (cut) n = most;
-    for (size_t i = 1; i < n; i++) n_assistant += s->mask.v[i] != 0; /* nothing predicts the first token */
-    if (n < 2 || (n_assistant == 0 && !l->o->all_tokens)) {
+    if (n < 2 || (s->n_assistant == 0 && !l->o->all_tokens)) {
         set->fate[SLM2_CONVO_NOTHING_LEARNT]++;
         return SLM2_OK;
     }
     set->fate[SLM2_CONVO_KEPT]++;
     set->truncated += cut;
     set->tokens += (int64_t)n;
-    set->assistant_tokens += (int64_t)n_assistant;
+    set->assistant_tokens += s->n_assistant;
     return store(l, s, n, err);
 }
 
@@ -162,11 +168,18 @@ static slm2_status take_record(void *user, json_t *j, const char *what, struct s
     return SLM2_OK;
 }
 
-static void name_set(struct slm2_convo_count *count, const struct slm2_convo_set *set)
+/* A second data set of the same name is NAME-2. */
+static void name_set(const struct slm2_convos *c, struct slm2_convo_count *count, const struct slm2_convo_set *set)
 {
+    int n = 1;
     const char *path = set->path.n ? ((char *const *)set->path.items)[0] : "", *slash = strrchr(path, '/');
     const char *name = set->name && set->name[0] ? set->name : set->format != SLM2_CONVO_MESSAGES ? slm2_convo_formats[set->format] : slash ? slash + 1 : path;
-    snprintf(count->name, sizeof count->name, "%s", name);
+    snprintf(count->name, sizeof count->name, "%.60s", name);
+    for (int k = 0; k < c->n_set; k++) {
+        if (strcmp(c->set[k].name, count->name) != 0) continue;
+        snprintf(count->name, sizeof count->name, "%.60s-%d", name, ++n);
+        k = -1; /* that name may be taken too */
+    }
 }
 
 static slm2_status load_set(struct loader *l, const struct slm2_convo_set *set, struct slm2_err *err)
@@ -174,7 +187,7 @@ static slm2_status load_set(struct loader *l, const struct slm2_convo_set *set, 
     struct slm2_convos *c = l->c;
     struct slm2_err first_bad = {0};
     *l->set = (struct slm2_convo_count){.format = set->format, .repeat = set->repeat, .first = c->n};
-    name_set(l->set, set);
+    name_set(c, l->set, set);
     for (int i = 0; i < set->path.n; i++) {
         struct slm2_err why = {0};
         struct slm2_convo_file *f = &c->file[c->n_file++];

@@ -7,6 +7,7 @@
 #include "base/conf.h"
 #include "base/scratch.h"
 #include "data/convo_format.h"
+#include "data/dedup.h"
 #include "model/batch.h"
 
 /* A data set as the settings name it. */
@@ -42,7 +43,7 @@ enum slm2_convo_fate { SLM2_CONVO_KEPT, SLM2_CONVO_INVALID, SLM2_CONVO_TURNS, SL
 extern const char *const slm2_convo_fates[SLM2_CONVO_N_FATE]; /* "kept", "invalid", "too_many_turns", "duplicate", "too_long", "nothing_learnt" */
 
 struct slm2_convo_count {
-    char name[80];
+    char name[80];                      /* no two of a run are equal */
     int format;
     double repeat;
     int first, n;                       /* its conversations: first .. first + n - 1 */
@@ -59,6 +60,7 @@ struct slm2_convos {
     int64_t *start;          /* [n + 1] first token of each in ids */
     int32_t *ids;            /* [n_tok]; NULL with count_only */
     uint8_t *mask;           /* [n_tok], aligned with ids: 1 = this token is learnt */
+    struct slm2_text_key hash; /* of ids and mask, conversation by conversation */
     struct slm2_convo_count *set; /* [n_set] */
     struct slm2_convo_file *file; /* [n_file] */
     int n_set, n_file;

@@ -27,7 +27,7 @@ static void put_row(struct slm2_buf *out, const struct slm2_convo_count *s, int6
 void slm2_convos_text(const struct slm2_convos *c, const struct slm2_convo_rows *r, struct slm2_buf *out)
 {
     struct slm2_convo_count t = total_of(c);
-    slm2_buf_printf(out, "%-28s %9s %9s %9s %9s %9s %9s %9s %8s %12s %12s %9s\n", "data set", "read", "kept", "invalid", "turns", "duplicate", "too long", "no answer", "cut", "tokens", "assistant", "a pass");
+    slm2_buf_printf(out, "%-28s %9s %9s %9s %9s %9s %9s %9s %8s %12s %12s %9s\n", "data set", "read", "kept", "invalid", "turns", "duplicate", "too long", "no loss", "cut", "tokens", "assistant", "a pass");
     for (int k = 0; k < c->n_set; k++) put_row(out, &c->set[k], r->drawn[k]);
     put_row(out, &t, r->n_member);
     slm2_buf_printf(out, "%d rows of %d tokens%s, %.2f %% of their room used\n", r->n_rows, c->n_ctx, r->joined ? ", conversations joined" : "", 100 * slm2_convo_rows_fill(c, r));

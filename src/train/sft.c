@@ -98,17 +98,14 @@ static void unload(struct sft *s)
 
 static void hash_data(struct sft *s)
 {
-    const struct slm2_convos *c = &s->train;
     const struct slm2_convo_rows *r = &s->rows;
-    char hex[6][65];
-    slm2_sha256_hex(c->ids, c->n_tok * sizeof *c->ids, hex[0]);
-    slm2_sha256_hex(c->mask, c->n_tok, hex[1]);
-    slm2_sha256_hex(c->start, ((size_t)c->n + 1) * sizeof *c->start, hex[2]);
-    slm2_sha256_hex(r->first, ((size_t)r->n_rows + 1) * sizeof *r->first, hex[3]);
-    slm2_sha256_hex(r->member, (size_t)r->n_member * sizeof *r->member, hex[4]);
-    memset(hex[5], 0, sizeof hex[5]);
-    hex[5][0] = r->joined;
-    slm2_sha256_hex(hex, sizeof hex, s->data);
+    struct { char first[65], member[65]; uint8_t joined; struct slm2_text_key tokens; } all;
+    memset(&all, 0, sizeof all);
+    slm2_sha256_hex(r->first, ((size_t)r->n_rows + 1) * sizeof *r->first, all.first);
+    slm2_sha256_hex(r->member, (size_t)r->n_member * sizeof *r->member, all.member);
+    all.joined = r->joined;
+    all.tokens = s->train.hash;
+    slm2_sha256_hex(&all, sizeof all, s->data);
 }
 
 static void log_lines(const struct slm2_buf *text)
@@ -144,11 +141,13 @@ static slm2_status record(struct sft *s, struct slm2_tune *tune, struct slm2_err
             const struct slm2_convo_file *f = &c->file[i];
             struct stat info;
             char hex[65];
+            slm2_progress("hash", (double)i / c->n_file, "%s", f->path);
             SLM2_TRY(slm2_sha256_file(f->path, hex, err));
             if (stat(f->path, &info)) return slm2_fail_errno(err, "%s", f->path);
             slm2_ledger_file(tune->ledger, &(struct slm2_ledger_file){.path = f->path, .source = c->set[f->set].name, .sha256 = hex, .bytes = info.st_size, .tokens = f->tokens, .documents = f->conversations});
         }
     }
+    slm2_progress_end();
     slm2_tune_figure(tune, "conversations", s->rows.n_member);
     slm2_tune_figure(tune, "rows", s->rows.n_rows);
     slm2_tune_figure(tune, "fill", slm2_convo_rows_fill(&s->train, &s->rows));
