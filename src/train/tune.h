@@ -50,7 +50,7 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
     SLM2_TUNE_ROW_(T, m, checkpoint_every, "checkpoint_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between checkpoints; 0: when stopped", NULL), \
     SLM2_TUNE_ROW_(T, m, keep, "keep_checkpoints", SLM2_OPT_INT64, 0, 1e6, "1", "newest checkpoints kept; 0: all", NULL),                          \
     SLM2_TUNE_ROW_(T, m, seed, "seed", SLM2_OPT_INT64, 0, 9007199254740991.0, "1234", "seed of the order and of all draws", NULL),                 \
-    SLM2_TUNE_ROW_(T, m, threads, "threads", SLM2_OPT_INT, 0, 1024, "0", "threads; 0: one per core", NULL),                                         \
+    {"threads", SLM2_OPT_INT, offsetof(T, m) + offsetof(struct slm2_tune_opts, threads), 0, 1024, "0", "threads; 0: one per core", NULL, NULL, 0, 't'}, \
     SLM2_WATCH_ROWS(T, m.watch)
 
 /* What the caller brings and gets back; the same for every stage. */
