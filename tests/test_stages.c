@@ -191,6 +191,25 @@ static void test_sft_account(void **state)
     slm2_buf_free(&text);
 }
 
+/* The recipes are settings of today. */
+static void test_sft_recipes(void **state)
+{
+    glob_t found;
+    struct slm2_err err;
+    (void)state;
+    assert_int_equal(glob("configs/sft/*.yml", 0, NULL, &found), 0);
+    assert_true(found.gl_pathc >= 2);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        void *o = calloc(1, slm2_sft_settings_size);
+        slm2_conf_init(slm2_sft_settings, o);
+        ok(slm2_conf_yaml(slm2_sft_settings, o, found.gl_pathv[i], &err), &err);
+        ok(slm2_conf_required(slm2_sft_settings, o, &err), &err);
+        slm2_conf_free(slm2_sft_settings, o);
+        free(o);
+    }
+    globfree(&found);
+}
+
 static void test_dpo(void **state)
 {
     const char *const sets[] = {"data=assets/align/dpo.jsonl", "valid=assets/align/dpo.valid.jsonl", "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4"};
@@ -231,7 +250,7 @@ static void test_limits(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_sft), cmocka_unit_test(test_sft_sets), cmocka_unit_test(test_sft_account), cmocka_unit_test(test_dpo), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
+    cmocka_unit_test(test_sft), cmocka_unit_test(test_sft_sets), cmocka_unit_test(test_sft_account), cmocka_unit_test(test_sft_recipes), cmocka_unit_test(test_dpo), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
 int main(void)
