@@ -496,6 +496,7 @@ static void test_best_fit(void **state)
     assert_true(slm2_convo_rows_fill(&c, &r) == 34.0 / 40);
     assert_int_equal(r.drawn[0], 3);
     assert_int_equal(r.drawn[1], 4);
+    c.mask[c.start[0]] = c.mask[c.start[1]] = 1; /* as with all tokens: nothing predicts a first token */
     check_ok(slm2_batch_init(&b, 40, 40, &err), &err);
     check_ok(slm2_convos_add_row(&c, &r, 2, 0.25f, &b, &err), &err);
     assert_int_equal(b.n_tok, 10);
@@ -529,14 +530,13 @@ static void test_joined(void **state)
     struct slm2_convo_rows r;
     struct slm2_batch b;
     make_convos(&c, lengths, 7, 3, 10);
-    c.mask[c.start[1]] = 1; /* as with all tokens: the first of a conversation is predicted by the last of the one before */
     check_ok(slm2_convos_pack(&c, 0, true, &r, &err), &err);
     /* 11 tokens a row: 2 (11); 6 (9) and 5 (2); 0 (7) and 3 (4); 1 (5) and 4 (3) */
     assert_int_equal(r.n_rows, 4);
     assert_memory_equal(r.first, ((int[]){0, 1, 3, 5, 7}), 5 * sizeof(int));
     assert_memory_equal(r.member, ((int[]){2, 5, 6, 0, 3, 1, 4}), 7 * sizeof(int));
     assert_int_equal(r.n_used, 10 + 10 + 10 + 7);
-    c.mask[c.start[3]] = 1;
+    c.mask[c.start[0]] = c.mask[c.start[3]] = 1; /* as with all tokens: the last of one conversation predicts the first of the next */
     check_ok(slm2_batch_init(&b, 12, 12, &err), &err);
     check_ok(slm2_convos_add_row(&c, &r, 2, 0.5f, &b, &err), &err);
     assert_int_equal(b.n_tok, 10);
