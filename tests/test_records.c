@@ -1,12 +1,12 @@
-/* test_records.c - conversations and preference pairs: tokens, masks, rows, cuts, and records that are no good. */
+/* test_records.c - lines and arrays of records, good and bad; preference pairs: tokens, masks, cuts. */
 #include "slm2_test.h"
 
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
-#include "data/convo.h"
 #include "data/pair.h"
+#include "data/records.h"
 #include "tok/chat.h"
 #include "tok/tok.h"
 
@@ -33,12 +33,6 @@ static void check_ok(slm2_status st, const struct slm2_err *err)
 }
 static void write_text(const char *text) { assert_int_equal(slm2_file_write(path, text, strlen(text), NULL), SLM2_OK); }
 
-static slm2_status load_convos(struct slm2_convos *c, const struct slm2_convo_opts *o, struct slm2_err *err)
-{
-    const char *paths[] = {path};
-    return slm2_convos_load(c, paths, 1, tok, o, err);
-}
-
 static void assert_text(const int32_t *ids, size_t n, const char *want)
 {
     struct slm2_buf out = {0};
@@ -48,166 +42,91 @@ static void assert_text(const int32_t *ids, size_t n, const char *want)
     slm2_buf_free(&out);
 }
 
-/* What the mask marks, as text. */
-static void assert_learnt(const int32_t *ids, const uint8_t *mask, int64_t n, const char *want)
+/* ---- arrays ------------------------------------------------------------------------------------------------------------------ */
+struct seen { int n; char text[400]; };
+
+/* Notes {"k": v} as "v "; a record without k is bad. */
+static slm2_status note(void *user, json_t *j, const char *what, struct slm2_err *err)
 {
-    struct slm2_ids v = {0};
-    for (int64_t i = 0; i < n; i++) {
-        if (mask[i]) assert_int_equal(slm2_ids_push(&v, ids[i], NULL), SLM2_OK);
-    }
-    assert_text(v.v, v.n, want);
-    slm2_ids_free(&v);
+    struct seen *s = user;
+    const char *v = json_string_value(json_object_get(j, "k"));
+    if (!v) return slm2_fail(err, SLM2_EFORMAT, "%s: k: missing", what);
+    s->n++;
+    if (strlen(s->text) + strlen(v) + 2 < sizeof s->text) strcat(strcat(s->text, v), " ");
+    return SLM2_OK;
 }
 
-static const char convos[] =
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hello!\"},{\"role\":\"user\",\"content\":\"Bye\"},"
-    "{\"role\":\"assistant\",\"content\":\"See you.\"}]}\n"
-    "no json\n\n"
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"Is anybody there?\"}]}\n"
-    "{\"messages\":3}\n"
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"2+2?\"},{\"role\":\"assistant\",\"content\":\"4\"}]}\n";
+static slm2_status read_seen(struct seen *s, size_t limit, bool fatal, int64_t *n_bad, struct slm2_err *err)
+{
+    *s = (struct seen){0};
+    *n_bad = 0;
+    memset(err, 0, sizeof *err);
+    return slm2_records_read(path, limit, fatal, note, s, n_bad, err);
+}
 
-static void test_convos(void **state)
+static void test_arrays(void **state)
 {
     (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_opts o = slm2_convo_opts_default();
-    write_text(convos);
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 2);
-    assert_int_equal(c.n_bad, 2);
-    assert_int_equal(c.n_no_answer, 1);
-    assert_int_equal(c.n_truncated, 0);
-    assert_text(c.ids, (size_t)c.start[1], "<|user|>\nHi<|endoftext|>\n<|assistant|>\nHello!<|endoftext|>\n<|user|>\nBye<|endoftext|>\n<|assistant|>\nSee you.<|endoftext|>\n");
-    assert_learnt(c.ids, c.mask, c.start[1], "Hello!<|endoftext|>See you.<|endoftext|>");
-    assert_learnt(c.ids + c.start[1], c.mask + c.start[1], c.start[2] - c.start[1], "4<|endoftext|>");
-    assert_int_equal(c.start[2], c.n_tok);
-    slm2_convos_free(&c);
-
-    o.max_messages = 3;
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 1);
-    assert_int_equal(c.n_too_many_messages, 1);
-    slm2_convos_free(&c);
-
-    o = slm2_convo_opts_default();
-    o.chat = "chatml";
-    o.all_tokens = true;
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 3); /* the unanswered one has something to learn now */
-    assert_text(c.ids + c.start[1], (size_t)(c.start[2] - c.start[1]), "<|im_start|>user\nIs anybody there?<|im_end|>\n");
-    assert_int_equal(slm2_convos_count(&c, 1), c.start[2] - c.start[1] - 1);
-    slm2_convos_free(&c);
-
-    o = slm2_convo_opts_default();
-    o.bad_is_fatal = true;
-    assert_int_equal(load_convos(&c, &o, &err), SLM2_EFORMAT);
-    assert_non_null(strstr(err.msg, "line 2"));
-    assert_null(c.ids);
-    o.chat = "alpaca";
-    assert_int_equal(load_convos(&c, &o, &err), SLM2_EUSAGE);
+    static const struct { const char *text, *seen; int n_bad; const char *why; } good[] = {
+        {"[]", "", 0, ""},
+        {" \n[ ] \n", "", 0, ""},
+        {"[{\"k\":\"a\"},{\"k\":\"b\"}]", "a b ", 0, ""},
+        {"\xef\xbb\xbf[\n{\"k\":\"]},{[\"},\n {\"k\":\"\\\"]\",\"x\":[[1,{}],2]}\n]\n", "]},{[ \"] ", 0, ""},
+        {"[{\"k\":\"a\"}]\n[{\"k\":\"b\"},\n{\"k\":\"c\"}]", "a b c ", 0, ""}, /* one array a line */
+        {"[{\"k\":\"a\"},\n\n  {\"x\":1},3,{\"k\":\"b\"}]", "a b ", 2, "record 2 (line 3): k: missing"},
+        {"[{\"k\":\"a\"},{\"k\":\"b\"},]", "a b ", 1, "record 3"},
+        {"[{\"k\":\"a\"} {\"k\":\"b\"},{\"k\":\"c\"}]", "c ", 1, "record 1"},
+        {"[}},{\"k\":\"c\"}]", "c ", 1, "record 1"},
+    };
+    static const struct { const char *text, *why; } cut[] = {
+        {"[{\"k\":\"a\"},\n{\"k\":\"b", "record 2 (line 2)"},
+        {"[{\"k\":\"a\"}", "record 1"},
+        {"[", "record 1"},
+        {"[{\"k\":\"a\"}]\n{\"k\":\"b\"}", "line 2: text behind"},
+        {"PAR1....", "duckdb"},
+    };
+    struct seen s;
+    struct slm2_err err;
+    int64_t n_bad;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        write_text(good[i].text);
+        check_ok(read_seen(&s, 0, false, &n_bad, &err), &err);
+        assert_string_equal(s.text, good[i].seen);
+        assert_int_equal(n_bad, good[i].n_bad);
+        if (!strstr(err.msg, good[i].why)) fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, good[i].why);
+        assert_int_equal(read_seen(&s, 0, true, &n_bad, &err), good[i].n_bad ? SLM2_EFORMAT : SLM2_OK);
+    }
+    for (size_t i = 0; i < sizeof cut / sizeof cut[0]; i++) {
+        write_text(cut[i].text);
+        assert_int_equal(read_seen(&s, 0, false, &n_bad, &err), SLM2_EFORMAT); /* never only counted */
+        if (!strstr(err.msg, cut[i].why)) fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, cut[i].why);
+    }
+    write_text("[{\"k\":\"0123456789012345678901234567890123456789\"},{\"k\":\"b\"}]");
+    check_ok(read_seen(&s, 20, false, &n_bad, &err), &err);
+    assert_string_equal(s.text, "b ");
+    assert_int_equal(n_bad, 1);
+    assert_non_null(strstr(err.msg, "more than 20 bytes"));
 }
 
-static void test_convos_array_and_cut(void **state)
+/* Members that straddle the blocks in which a file is read, at every offset. */
+static void test_array_blocks(void **state)
 {
     (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_opts o = slm2_convo_opts_default();
-    write_text("[\n {\"messages\": [{\"role\": \"user\", \"content\": \"Count.\"},\n  {\"role\": \"assistant\", \"content\": \"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\"}]},\n {}]\n");
-    check_ok(load_convos(&c, &o, &err), &err);
-    assert_int_equal(c.n, 1);
-    assert_int_equal(c.n_bad, 1);
-    int64_t whole = c.start[1];
-    struct slm2_convos cut;
-    o.n_ctx = (int)whole - 6;
-    check_ok(load_convos(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 1);
-    assert_int_equal(cut.start[1], whole - 5);
-    assert_memory_equal(cut.ids, c.ids, (size_t)cut.start[1] * sizeof *c.ids);
-    slm2_convos_free(&cut);
-    o.n_ctx = (int)whole - 1; /* just fits: the last token is only a target */
-    check_ok(load_convos(&cut, &o, &err), &err);
-    assert_int_equal(cut.n_truncated, 0);
-    slm2_convos_free(&cut);
-    slm2_convos_free(&c);
-}
-
-/* Conversations of made-up ids: number k has length[k] tokens, k * 100 + place, learnt from the third on. */
-static void make_convos(struct slm2_convos *c, const int *length, int n, int n_ctx)
-{
-    int64_t total = 0;
-    *c = (struct slm2_convos){.n = n, .n_ctx = n_ctx};
-    c->start = calloc((size_t)n + 1, sizeof *c->start);
-    for (int k = 0; k < n; k++) c->start[k + 1] = total += length[k];
-    c->n_tok = (size_t)total;
-    c->ids = malloc(c->n_tok * sizeof *c->ids);
-    c->mask = malloc(c->n_tok);
-    for (int k = 0; k < n; k++) {
-        for (int i = 0; i < length[k]; i++) {
-            c->ids[c->start[k] + i] = k * 100 + i;
-            c->mask[c->start[k] + i] = i >= 2;
-        }
+    struct seen s;
+    struct slm2_err err;
+    int64_t n_bad;
+    for (int shift = 0; shift < 40; shift++) {
+        struct slm2_buf b = {0};
+        slm2_buf_putc(&b, '[');
+        for (int i = 0; i < shift; i++) slm2_buf_putc(&b, ' ');
+        for (int i = 0; i < 9000; i++) slm2_buf_printf(&b, "%s{\"k\": \"%d ]\\\"\"}", i ? ", " : "", i);
+        slm2_buf_putc(&b, ']');
+        assert_int_equal(slm2_file_write(path, b.v, b.n, NULL), SLM2_OK);
+        check_ok(read_seen(&s, 64, false, &n_bad, &err), &err);
+        assert_int_equal(s.n, 9000);
+        assert_int_equal(n_bad, 0);
+        slm2_buf_free(&b);
     }
-}
-
-static void test_pack_rows(void **state)
-{
-    (void)state;
-    struct slm2_err err = {0};
-    struct slm2_convos c;
-    struct slm2_convo_rows r, again;
-    struct slm2_batch b;
-    const int length[] = {7, 5, 11, 4, 3, 2, 9}; /* places: 6 4 10 3 2 1 8 */
-    make_convos(&c, length, 7, 10);
-    check_ok(slm2_convos_pack(&c, 0, 0, &r, &err), &err);
-    /* by hand: 0 and 1 fill row 0; 2 fills row 1; 3, 4 and 5 go to row 2; 6 opens row 3 */
-    assert_int_equal(r.n_rows, 4);
-    assert_memory_equal(r.first, ((int[]){0, 2, 3, 6, 7}), 5 * sizeof(int));
-    assert_memory_equal(r.member, ((int[]){0, 1, 2, 3, 4, 5, 6}), 7 * sizeof(int));
-    check_ok(slm2_batch_init(&b, 40, 40, &err), &err);
-    check_ok(slm2_convos_add_row(&c, &r, 0, 0.25f, &b, &err), &err);
-    assert_int_equal(b.n_tok, 10);
-    assert_int_equal(b.n_seq, 2);
-    assert_int_equal(b.cu_seqlens[1], 6);
-    int learnt = 0;
-    for (int i = 0; i < 10; i++) {
-        int k = i >= 6, at = k ? i - 6 : i;
-        assert_int_equal(b.ids[i], k * 100 + at);
-        assert_int_equal(b.position[i], at);
-        assert_int_equal(b.target[i], at + 1 >= 2 ? k * 100 + at + 1 : -1);
-        assert_true(b.weight[i] == (at + 1 >= 2 ? 0.25f : 0.0f));
-        learnt += b.target[i] >= 0;
-    }
-    assert_int_equal(slm2_convos_count_row(&c, &r, 0), learnt);
-    slm2_batch_free(&b);
-    slm2_convo_rows_free(&r);
-
-    /* shuffled: each conversation once, no row too full, the same for the same epoch */
-    check_ok(slm2_convos_pack(&c, 3, 1, &r, &err), &err);
-    check_ok(slm2_convos_pack(&c, 3, 1, &again, &err), &err);
-    assert_int_equal(r.n_rows, again.n_rows);
-    assert_memory_equal(r.member, again.member, 7 * sizeof(int));
-    int seen = 0;
-    for (int row = 0; row < r.n_rows; row++) {
-        int used = 0;
-        for (int i = r.first[row]; i < r.first[row + 1]; i++) {
-            used += length[r.member[i]] - 1;
-            seen |= 1 << r.member[i];
-        }
-        assert_true(used > 0 && used <= 10);
-    }
-    assert_int_equal(seen, 127);
-    slm2_convo_rows_free(&again);
-    slm2_convo_rows_free(&r);
-    slm2_convos_free(&c);
-
-    make_convos(&c, length, 0, 10);
-    check_ok(slm2_convos_pack(&c, 1, 0, &r, &err), &err);
-    assert_int_equal(r.n_rows, 0);
-    slm2_convo_rows_free(&r);
-    slm2_convos_free(&c);
 }
 
 static slm2_status load_pairs(struct slm2_pairs *p, const struct slm2_pair_opts *o, struct slm2_err *err)
@@ -332,9 +251,8 @@ static void test_pairs_cut(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(test_convos, open_all, close_all),
-    cmocka_unit_test_setup_teardown(test_convos_array_and_cut, open_all, close_all),
-    cmocka_unit_test(test_pack_rows),
+    cmocka_unit_test_setup_teardown(test_arrays, open_all, close_all),
+    cmocka_unit_test_setup_teardown(test_array_blocks, open_all, close_all),
     cmocka_unit_test_setup_teardown(test_pairs, open_all, close_all),
     cmocka_unit_test(test_pair_cut),
     cmocka_unit_test_setup_teardown(test_pairs_cut, open_all, close_all),

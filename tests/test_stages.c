@@ -144,6 +144,74 @@ static void test_sft(void **state)
     resumes(slm2_sft, sets, 4, "valid_loss", -1, false);
 }
 
+/* Data sets by name with parts of them, joined rows, every token: resumes with the same bits as well. */
+static void test_sft_sets(void **state)
+{
+    const char *const sets[] = {"data=[{format: slimorca, path: tests/data/align/samples/slimorca.jsonl, repeat: 1.5}, {format: deita_10k, path: tests/data/align/samples/deita_10k.jsonl}]",
+                                "valid=[{format: capybara, path: tests/data/align/samples/capybara.jsonl}]", "n_ctx=128", "packing=joined", "all_tokens=true", "batch=2", "epochs=1", "dedup=false"};
+    (void)state;
+    resumes(slm2_sft, sets, 8, "valid_loss", -1, false);
+}
+
+/* The account of the data is in the ledger and the result; a checkpoint goes on with the data that it began with only. */
+static void test_sft_account(void **state)
+{
+    const char *const sets[] = {"data=[{format: slimorca, path: tests/data/align/samples/slimorca.jsonl}, {format: deita_10k, path: tests/data/align/samples/deita_10k.jsonl}]", "n_ctx=128", "batch=2", "epochs=1"};
+    const char *const others[] = {"data=[{format: slimorca, path: tests/data/align/samples/slimorca.jsonl}, {format: deita_10k, path: tests/data/align/samples/deita_10k.jsonl}]", "n_ctx=128", "batch=2", "epochs=1",
+                                  "all_tokens=true"};
+    static const struct { const char *key; double v; } want[] = {{"data.slimorca.read", 20}, {"data.slimorca.kept", 8}, {"data.slimorca.invalid", 5}, {"data.slimorca.too_many_turns", 6},
+        {"data.slimorca.duplicate", 1}, {"data.slimorca.truncated", 1}, {"data.deita_10k.duplicate", 9}, {"data.deita_10k.kept", 0}};
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    struct slm2_ledger *l;
+    struct slm2_buf text = {0};
+    json_t *json;
+    double v, fill;
+    (void)state;
+    stop = 1;
+    assert_int_equal(run(slm2_sft, "account", sets, 4, &r, &err), SLM2_ESTOP);
+    stop = 0;
+    assert_int_equal(run(slm2_sft, "account", others, 5, &r, &err), SLM2_EUSAGE); /* as many rows, other targets */
+    assert_non_null(strstr(err.msg, "data was another"));
+    ok(run(slm2_sft, "account", sets, 4, &r, &err), &err);
+    fill = slm2_stage_figure(&r, "fill");
+    assert_true(fill > 0.5 && fill <= 1 && slm2_stage_figure(&r, "conversations") == 8);
+    ok(slm2_ledger_open_read(&l, path("account/run.sqlite"), &err), &err);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        if (!slm2_ledger_get_figure(l, want[i].key, &v) || v != want[i].v) fail_msg("%s: %g, want %g", want[i].key, v, want[i].v);
+    }
+    assert_true(slm2_ledger_get_figure(l, "fill", &v) && fabs(v - fill) < 1e-14); /* SQLite's text of it has 15 digits */
+    ok(slm2_ledger_close(l, &err), &err);
+    /* the plan says the same and wants neither run folder nor model */
+    const char *plan_sets[] = {"run=none/run", "model=none/model", sets[0], sets[1], sets[2], sets[3]};
+    struct slm2_stage_args a = {.config = path("stage.yml"), .sets = plan_sets, .n_sets = 6};
+    ok(slm2_sft_plan(&a, &text, &json, &err), &err);
+    assert_true(json_real_value(json_object_get(json, "fill")) == fill);
+    assert_int_equal(json_integer_value(json_object_get(json, "updates")), r.n_step);
+    assert_non_null(strstr(text.v, "slimorca"));
+    json_decref(json);
+    slm2_buf_free(&text);
+}
+
+/* The recipes are settings of today. */
+static void test_sft_recipes(void **state)
+{
+    glob_t found;
+    struct slm2_err err;
+    (void)state;
+    assert_int_equal(glob("configs/sft/*.yml", 0, NULL, &found), 0);
+    assert_true(found.gl_pathc >= 2);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        void *o = calloc(1, slm2_sft_settings_size);
+        slm2_conf_init(slm2_sft_settings, o);
+        ok(slm2_conf_yaml(slm2_sft_settings, o, found.gl_pathv[i], &err), &err);
+        ok(slm2_conf_required(slm2_sft_settings, o, &err), &err);
+        slm2_conf_free(slm2_sft_settings, o);
+        free(o);
+    }
+    globfree(&found);
+}
+
 static void test_dpo(void **state)
 {
     const char *const sets[] = {"data=assets/align/dpo.jsonl", "valid=assets/align/dpo.valid.jsonl", "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4"};
@@ -355,7 +423,8 @@ static void test_limits(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_sft), cmocka_unit_test(test_dpo), cmocka_unit_test(test_dpo_losses), cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
+    cmocka_unit_test(test_sft), cmocka_unit_test(test_sft_sets), cmocka_unit_test(test_sft_account), cmocka_unit_test(test_sft_recipes), cmocka_unit_test(test_dpo), cmocka_unit_test(test_dpo_losses),
+    cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
 int main(void)

@@ -36,6 +36,8 @@ slm2_status slm2_lines_open(struct slm2_lines **l, const char *path, struct slm2
 /* *line is NULL at the end; else [*n] bytes, valid until the next call.  Lines over max_line_bytes fail with SLM2_ELIMIT;
  * the rest of such a line is skipped and the next call goes on behind it. A truncated or damaged stream is SLM2_EFORMAT and ends the file. */
 slm2_status slm2_lines_next(struct slm2_lines *l, const char **line, size_t *n, struct slm2_err *err);
+/* What comes next, not taken: *n bytes of *text, at least one before the end, valid until the next call. */
+slm2_status slm2_lines_peek(struct slm2_lines *l, const char **text, size_t *n, struct slm2_err *err);
 /* Appends the next n bytes of the text, line breaks included, to out (NULL: passes over them); fewer only at its end.  They do not count
  * as lines. */
 slm2_status slm2_lines_read(struct slm2_lines *l, struct slm2_buf *out, size_t n, struct slm2_err *err);

@@ -216,6 +216,16 @@ slm2_status slm2_lines_next(struct slm2_lines *l, const char **line, size_t *n, 
     return SLM2_OK;
 }
 
+slm2_status slm2_lines_peek(struct slm2_lines *l, const char **text, size_t *n, struct slm2_err *err)
+{
+    *text = NULL;
+    *n = 0;
+    if (l->out_at == l->out_n && !l->ended) SLM2_TRY(fill(l, err));
+    *text = l->out + l->out_at;
+    *n = l->out_n - l->out_at;
+    return SLM2_OK;
+}
+
 slm2_status slm2_lines_read(struct slm2_lines *l, struct slm2_buf *out, size_t n, struct slm2_err *err)
 {
     while (n > 0) {

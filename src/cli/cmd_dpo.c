@@ -14,5 +14,5 @@ int slm2_cmd_dpo(int argc, char **argv)
                     "slm2 dpo configs/dpo/stablelm-2-1_6b.yml --set 'data=[{format: orca_dpo_pairs, path: orca_rlhf.jsonl}, my_pairs.jsonl]'",
         .yaml_first = true,
     };
-    return slm2_cli_stage(&doc, slm2_dpo_settings, slm2_dpo_settings_size, slm2_dpo, argc, argv);
+    return slm2_cli_stage(&doc, slm2_dpo_settings, slm2_dpo_settings_size, slm2_dpo, NULL, argc, argv);
 }

@@ -9,5 +9,5 @@ int slm2_cmd_selfknow(int argc, char **argv)
         .examples = "slm2 selfknow configs/selfknow-nano.yml\nslm2 selfknow configs/selfknow.yml --set lr_peak=1e-5 -t 2",
         .yaml_first = true,
     };
-    return slm2_cli_stage(&doc, slm2_selfknow_settings, slm2_selfknow_settings_size, slm2_selfknow, argc, argv);
+    return slm2_cli_stage(&doc, slm2_selfknow_settings, slm2_selfknow_settings_size, slm2_selfknow, NULL, argc, argv);
 }

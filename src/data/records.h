@@ -8,8 +8,10 @@
 
 /* Takes one record.  SLM2_EFORMAT: the record is bad and nothing was taken; other failures end the reading. */
 typedef slm2_status slm2_record_fn(void *user, json_t *j, const char *what, struct slm2_err *err);
-/* Every line of the file (JSONL; plain, .gz, .zst), or every member of its one JSON array, to fn; blank lines are passed over.
- * A bad line or record counts in *n_bad, or is an error when bad_is_fatal.  max_line_bytes 0: 64 MiB. */
+/* Every line of the file (JSONL; plain, .gz, .zst), or every member of its JSON array, to fn; blank lines are passed over.  Memory is that of one
+ * record, whatever the file's size.  A bad line or record counts in *n_bad, or is an error when bad_is_fatal; where some were only counted,
+ * *err tells why the first one is bad though the result is SLM2_OK.  An array that is cut off is always an error, and so is Parquet, with
+ * the command that turns it into lines.  max_line_bytes, of a line or a member, 0: 64 MiB.  Draws a progress bar. */
 slm2_status slm2_records_read(const char *path, size_t max_line_bytes, bool bad_is_fatal, slm2_record_fn *fn, void *user, int64_t *n_bad, struct slm2_err *err);
 
 slm2_status slm2_records_template(const char *name, enum slm2_chat_template *tmpl, struct slm2_err *err); /* "zephyr", "chatml" */

@@ -103,7 +103,7 @@ static void put_special(struct sink *k, const char *s, int32_t id, bool learn)
     if (k->mask && k->st == SLM2_OK) slm2_buf_putc(k->mask, learn);
 }
 
-static void put_turn(struct sink *k, const struct slm2_chat_opts *o, const struct slm2_msg *m)
+static void put_turn(struct sink *k, const struct slm2_chat_opts *o, const struct slm2_msg *m, bool learn)
 {
     bool chatml = o->tmpl == SLM2_CHAT_CHATML, assistant = strcmp(m->role, "assistant") == 0;
     if (!chatml && !assistant && strcmp(m->role, "user") != 0 && strcmp(m->role, "system") != 0) return;
@@ -115,15 +115,15 @@ static void put_turn(struct sink *k, const struct slm2_chat_opts *o, const struc
     else
         slm2_buf_printf(k->text, "<|%s|>", m->role);
     slm2_buf_putc(k->text, '\n');
-    if (k->encode && assistant) k->learn_from = k->text->n;
+    if (k->encode && learn) k->learn_from = k->text->n;
     slm2_buf_put(k->text, m->content, m->n);
-    put_special(k, chatml ? "<|im_end|>" : "<|endoftext|>", -1, assistant);
+    put_special(k, chatml ? "<|im_end|>" : "<|endoftext|>", -1, learn);
     slm2_buf_putc(k->text, '\n');
 }
 
 static void walk(struct sink *k, const struct slm2_chat_opts *o, const struct slm2_msg *msgs, int n)
 {
-    for (int i = 0; i < n; i++) put_turn(k, o, &msgs[i]);
+    for (int i = 0; i < n; i++) put_turn(k, o, &msgs[i], o->learn ? o->learn[i] != 0 : strcmp(msgs[i].role, "assistant") == 0);
     if (!o->add_generation_prompt) return;
     if (o->tmpl == SLM2_CHAT_CHATML) {
         put_special(k, "<|im_start|>", -1, false);

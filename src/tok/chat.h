@@ -32,13 +32,14 @@ struct slm2_chat_opts {
     bool no_nfc;                /* leave the text as it is */
     int32_t assistant_token_id; /* >= 0: this id stands in place of "<|assistant|>" (zephyr) or of the role's name (ChatML) in the
                                  * assistant's turns; never in the generation prompt */
+    const uint8_t *learn;       /* one byte a message: its content and end of turn are in the mask; NULL: the assistant's are */
 };
 struct slm2_chat_opts slm2_chat_opts_default(enum slm2_chat_template tmpl); /* assistant_token_id -1 */
 
 /* Appends the text, special tokens spelled out. */
 void slm2_chat_render(enum slm2_chat_template tmpl, const struct slm2_msg *msgs, int n, bool add_generation_prompt, struct slm2_buf *out);
 
-/* Appends ids and, unless mask is NULL, one byte an id: 1 on the assistant's content and the token that ends its turn, else 0.
+/* Appends ids and, unless mask is NULL, one byte an id: 1 on the content of the assistant (or of `learn`) and the token that ends its turn, else 0.
  * Without special strings in the content the ids are those of the rendered text encoded with SLM2_TOK_SPECIAL.  A token that
  * reaches from the template into the content (a content that begins with a line break) is not in the mask: at inference the
  * prompt would hold it.  SLM2_EFORMAT when the vocabulary lacks the template's special tokens. */

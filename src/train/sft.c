@@ -1,23 +1,35 @@
-/* sft.c - supervised fine-tuning: packed conversations, loss on what the assistant says (or on every token). */
+/* sft.c - supervised fine-tuning: data sets of conversations, packed; loss on what the assistant says (or on every token). */
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "data/convo.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "data/convo_rows.h"
 #include "train/tune.h"
 
+static const char *const too_long[] = {"cut", "drop", NULL}, *const packing[] = {"reset", "joined", NULL}, *const bad_records[] = {"count", "stop", NULL};
 struct opts {
     struct slm2_tune_opts tune;
-    struct slm2_conf_list data, valid; /* of char * */
-    int n_ctx, max_messages;
-    bool all_tokens;
+    struct slm2_conf_list data, valid; /* of struct slm2_convo_set */
+    int n_ctx, max_turns, turns, too_long, packing, bad_records;
+    bool all_tokens, empty_system, dedup;
 };
-#define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
+#define ROW(f, key, type, lo, hi, def, help, choices) {key, type, offsetof(struct opts, f), lo, hi, def, help, choices, NULL, 0, 0}
+#define SETS(f, key, help) {key, SLM2_OPT_LIST, offsetof(struct opts, f), 0, 0, NULL, help, NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0}
 const struct slm2_opt slm2_sft_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "3", "512", "5e-5", "0.1", "0", "adamw"),
-    ROW(data, "data", SLM2_OPT_STRS, 0, 0, NULL, "JSONL files of conversations: {\"messages\": [{\"role\", \"content\"}]}"),
-    ROW(valid, "valid", SLM2_OPT_STRS, 0, 0, NULL, "held-out conversations"),
-    ROW(n_ctx, "n_ctx", SLM2_OPT_INT, 2, 1 << 20, "4096", "tokens of a packed row"),
-    ROW(max_messages, "max_messages", SLM2_OPT_INT, 0, 1 << 20, "16", "longer conversations are dropped (8 turns: 16 messages); 0: no limit"),
-    ROW(all_tokens, "all_tokens", SLM2_OPT_BOOL, 0, 0, "false", "learn every token, not only the assistant's"),
+    SETS(data, "data", "data sets of conversations, or files of {\"messages\": [{\"role\", \"content\"}]}; an item has"),
+    SETS(valid, "valid", "held-out conversations, in the same form; an item has"),
+    ROW(n_ctx, "n_ctx", SLM2_OPT_INT, 2, 1 << 20, "4096", "tokens of a packed row", NULL),
+    ROW(packing, "packing", SLM2_OPT_ENUM, 0, 0, "reset", "reset: no conversation of a row sees another; joined: later ones see earlier ones", packing),
+    ROW(too_long, "too_long", SLM2_OPT_ENUM, 0, 0, "cut", "a conversation longer than a row: its end is cut off, or it is dropped", too_long),
+    ROW(max_turns, "max_turns", SLM2_OPT_INT, 0, 1 << 20, "8", "longer conversations are dropped; 0: no limit", NULL),
+    ROW(turns, "turns", SLM2_OPT_ENUM, 0, 0, "messages", "what max_turns counts: messages without the system's, or exchanges (a message and its answer)", slm2_convo_turns),
+    ROW(dedup, "dedup", SLM2_OPT_BOOL, 0, 0, "true", "drop what is, token for token, a conversation that came before, in whatever data set", NULL),
+    ROW(all_tokens, "all_tokens", SLM2_OPT_BOOL, 0, 0, "false", "learn every token, not only the assistant's", NULL),
+    ROW(empty_system, "empty_system", SLM2_OPT_BOOL, 0, 0, "false", "put an empty system message before conversations without one", NULL),
+    ROW(bad_records, "bad_records", SLM2_OPT_ENUM, 0, 0, "count", "a record that does not fit its format: counted and left out, or the end", bad_records),
     {0},
 };
 const size_t slm2_sft_settings_size = sizeof(struct opts);
@@ -25,6 +37,7 @@ const size_t slm2_sft_settings_size = sizeof(struct opts);
 struct sft {
     struct slm2_convos train, valid;
     struct slm2_convo_rows rows, valid_rows;
+    char data[65]; /* hash of the rows and what is in them */
 };
 
 /* Loss is the mean over all learnt tokens of the update: each weighs one over their number. */
@@ -61,25 +74,118 @@ static slm2_status validate(void *user, struct slm2_tune *tune, struct slm2_err 
     return SLM2_OK;
 }
 
-static slm2_status load(struct sft *s, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+/* ---- data --------------------------------------------------------------------------------------------------------------------- */
+static slm2_status load(struct sft *s, const struct opts *o, const struct slm2_tok *tok, bool count_only, const volatile sig_atomic_t *stop, struct slm2_err *err)
 {
-    struct slm2_convo_opts co = slm2_convo_opts_default();
-    co.chat = o->tune.chat;
-    co.n_ctx = o->n_ctx;
-    co.max_messages = o->max_messages;
-    co.all_tokens = o->all_tokens;
+    struct slm2_convo_opts co = {.chat = o->tune.chat, .n_ctx = o->n_ctx, .drop_long = o->too_long == 1, .max_turns = o->max_turns, .turns = o->turns, .all_tokens = o->all_tokens,
+                                 .empty_system = o->empty_system, .dedup = o->dedup, .bad_is_fatal = o->bad_records == 1, .count_only = count_only, .dir = count_only ? NULL : o->tune.run,
+                                 .n_threads = o->tune.threads, .stop = stop};
+    bool joined = o->packing == 1;
+    if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files, or data sets as {format: ultrachat_200k, path: FILE}");
+    SLM2_TRY(slm2_convos_load(&s->train, o->data.items, o->data.n, tok, &co, err));
+    SLM2_TRY(slm2_convos_load(&s->valid, o->valid.items, o->valid.n, tok, &co, err));
+    SLM2_TRY(slm2_convos_pack(&s->train, (uint64_t)o->tune.seed, joined, &s->rows, err));
+    return slm2_convos_pack(&s->valid, 0, joined, &s->valid_rows, err);
+}
+
+static void unload(struct sft *s)
+{
+    slm2_convo_rows_free(&s->rows);
+    slm2_convo_rows_free(&s->valid_rows);
+    slm2_convos_free(&s->train);
+    slm2_convos_free(&s->valid);
+}
+
+static void hash_data(struct sft *s)
+{
+    const struct slm2_convo_rows *r = &s->rows;
+    struct { char first[65], member[65]; uint8_t joined; struct slm2_text_key tokens; } all;
+    memset(&all, 0, sizeof all);
+    slm2_sha256_hex(r->first, ((size_t)r->n_rows + 1) * sizeof *r->first, all.first);
+    slm2_sha256_hex(r->member, (size_t)r->n_member * sizeof *r->member, all.member);
+    all.joined = r->joined;
+    all.tokens = s->train.hash;
+    slm2_sha256_hex(&all, sizeof all, s->data);
+}
+
+static void log_lines(const struct slm2_buf *text)
+{
+    for (const char *p = text->v, *end; p && (end = strchr(p, '\n')); p = end + 1) slm2_log(SLM2_INFO, "%.*s", (int)(end - p), p);
+}
+
+/* What was read, what was left out and why, to the log and the ledger. */
+static slm2_status record(struct sft *s, struct slm2_tune *tune, struct slm2_err *err)
+{
+    struct slm2_buf text = {0};
+    const struct slm2_convos *sets[2] = {&s->train, &s->valid};
+    slm2_convos_text(&s->train, &s->rows, &text);
+    log_lines(&text);
+    slm2_buf_free(&text);
+    for (int v = 0; v < 2; v++) {
+        const struct slm2_convos *c = sets[v];
+        for (int k = 0; k < c->n_set; k++) {
+            const struct slm2_convo_count *n = &c->set[k];
+            const struct { const char *what; double v; } extra[] = {{"read", (double)n->read}, {"truncated", (double)n->truncated}, {"tokens", (double)n->tokens},
+                {"assistant_tokens", (double)n->assistant_tokens}, {"repeat", n->repeat}, {"drawn", (double)(v ? &s->valid_rows : &s->rows)->drawn[k]}};
+            char key[160];
+            for (int i = 0; i < SLM2_CONVO_N_FATE; i++) {
+                snprintf(key, sizeof key, "%s.%s.%s", v ? "valid" : "data", n->name, slm2_convo_fates[i]);
+                slm2_ledger_figure(tune->ledger, key, (double)n->fate[i]);
+            }
+            for (size_t i = 0; i < sizeof extra / sizeof extra[0]; i++) {
+                snprintf(key, sizeof key, "%s.%s.%s", v ? "valid" : "data", n->name, extra[i].what);
+                slm2_ledger_figure(tune->ledger, key, extra[i].v);
+            }
+        }
+        for (int i = 0; i < c->n_file; i++) {
+            const struct slm2_convo_file *f = &c->file[i];
+            struct stat info;
+            char hex[65];
+            slm2_progress("hash", (double)i / c->n_file, "%s", f->path);
+            SLM2_TRY(slm2_sha256_file(f->path, hex, err));
+            if (stat(f->path, &info)) return slm2_fail_errno(err, "%s", f->path);
+            slm2_ledger_file(tune->ledger, &(struct slm2_ledger_file){.path = f->path, .source = c->set[f->set].name, .sha256 = hex, .bytes = info.st_size, .tokens = f->tokens, .documents = f->conversations});
+        }
+    }
+    slm2_progress_end();
+    slm2_tune_figure(tune, "conversations", s->rows.n_member);
+    slm2_tune_figure(tune, "rows", s->rows.n_rows);
+    slm2_tune_figure(tune, "fill", slm2_convo_rows_fill(&s->train, &s->rows));
+    return slm2_ledger_commit(tune->ledger, err);
+}
+
+static slm2_status prepare(struct sft *s, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+{
     if (o->n_ctx > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a packed row has n_ctx %d", o->tune.max_tok, o->n_ctx);
     if (o->n_ctx > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "n_ctx is %d, the model reads at most %d", o->n_ctx, tune->t->model->cfg.n_ctx);
-    SLM2_TRY(slm2_convos_load(&s->train, o->data.items, o->data.n, tune->tok, &co, err));
-    SLM2_TRY(slm2_convos_load(&s->valid, o->valid.items, o->valid.n, tune->tok, &co, err));
-    SLM2_TRY(slm2_convos_pack(&s->train, (uint64_t)o->tune.seed, 0, &s->rows, err));
-    SLM2_TRY(slm2_convos_pack(&s->valid, 0, 0, &s->valid_rows, err));
-    const struct { const char *key; double v; } figures[] = {
-        {"conversations", s->train.n}, {"rows", s->rows.n_rows}, {"bad_lines", (double)s->train.n_bad}, {"dropped_long", (double)s->train.n_too_many_messages},
-        {"dropped_no_answer", (double)s->train.n_no_answer}, {"truncated", (double)s->train.n_truncated}, {"valid_conversations", s->valid.n},
-    };
-    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) slm2_ledger_figure(tune->ledger, figures[i].key, figures[i].v);
-    return SLM2_OK;
+    SLM2_TRY(load(s, o, tune->tok, false, tune->args->stop, err));
+    hash_data(s);
+    return record(s, tune, err);
+}
+
+slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    struct opts o;
+    struct sft s = {0};
+    struct slm2_buf dump = {0};
+    struct slm2_tok *tok = NULL;
+    slm2_status st = slm2_tune_settings(slm2_sft_settings, &o, sizeof o, args, &dump, err);
+    *json = NULL;
+    if (st == SLM2_OK) st = slm2_tune_tok(&tok, &o.tune, err);
+    if (st == SLM2_OK) st = load(&s, &o, tok, true, args->stop, err);
+    if (st == SLM2_OK) {
+        int64_t n_update = ((int64_t)s.rows.n_rows * o.tune.epochs + o.tune.batch - 1) / o.tune.batch;
+        slm2_convos_text(&s.train, &s.rows, text);
+        slm2_buf_printf(text, "%lld epochs in updates of %lld rows: %lld updates\n", (long long)o.tune.epochs, (long long)o.tune.batch, (long long)n_update);
+        *json = slm2_convos_json(&s.train, &s.rows);
+        if (*json) json_object_set_new(*json, "updates", json_integer(n_update));
+        st = *json ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
+    }
+    unload(&s);
+    slm2_tok_free(tok);
+    slm2_buf_free(&dump);
+    slm2_tune_settings_free(slm2_sft_settings, &o, args);
+    return st;
 }
 
 slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err)
@@ -90,14 +196,11 @@ slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_resul
     struct slm2_buf dump = {0};
     slm2_status st = slm2_tune_settings(slm2_sft_settings, &o, sizeof o, args, &dump, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "sft", &o.tune, args, dump.v, result, err);
-    if (st == SLM2_OK) st = load(&s, &o, &tune, err);
-    struct slm2_tune_stage stage = {.name = "sft", .user = &s, .n_item = s.rows.n_rows, .step = step, .validate = validate};
+    if (st == SLM2_OK) st = prepare(&s, &o, &tune, err);
+    struct slm2_tune_stage stage = {.name = "sft", .user = &s, .n_item = s.rows.n_rows, .data = s.data, .step = step, .validate = validate};
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     st = slm2_tune_close(&tune, st, err);
-    slm2_convo_rows_free(&s.rows);
-    slm2_convo_rows_free(&s.valid_rows);
-    slm2_convos_free(&s.train);
-    slm2_convos_free(&s.valid);
+    unload(&s);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_sft_settings, &o, args);
     return st;

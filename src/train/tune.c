@@ -65,8 +65,10 @@ void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value)
     set_figure(tune->result, "start.", name, value, true);
 }
 
+void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value) { set_figure(tune->result, "", name, value, false); }
+
 /* The model folder's own vocabulary when it has one. */
-static slm2_status open_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
+slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
     if (o->vocab[0]) return slm2_tok_open(tok, o->vocab, err);
@@ -90,7 +92,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     SLM2_TRY(slm2_ledger_open(&tune->ledger, path, stage, err));
     slm2_ledger_run(tune->ledger, "config", config_dump);
     slm2_ledger_run(tune->ledger, "model", o->model);
-    SLM2_TRY(open_tok(&tune->tok, o, err));
+    SLM2_TRY(slm2_tune_tok(&tune->tok, o, err));
     struct slm2_trainer_opts to = {.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
                                    .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
     struct slm2_lora_opts lora;
@@ -142,7 +144,7 @@ static json_t *state_of(const struct slm2_tune *tune, const struct slm2_tune_sta
     json_t *start = json_object();
     for (int i = 0; start && i < r->n_figure; i++)
         if (!strncmp(r->figure[i].name, "start.", 6)) json_object_set_new(start, r->figure[i].name, json_real(r->figure[i].value));
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
+    return json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "data", stage->data, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
                      "order_seed", (json_int_t)o->seed, "start", start, "lora", slm2_tune_lora_state(tune));
 }
 
@@ -162,10 +164,12 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
 /* The settings that decide which items an update sees must be those of the checkpoint. */
 static slm2_status check_state(const json_t *state, const json_t *now, const char *path, struct slm2_err *err)
 {
-    static const char *const keys[] = {"stage", "n_item", "batch", "epochs", "order_seed", "lora"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if ((json_object_get(state, keys[i]) || json_object_get(now, keys[i])) && !json_equal(json_object_get(state, keys[i]), json_object_get(now, keys[i])))
+    static const char *const keys[] = {"stage", "n_item", "data", "batch", "epochs", "order_seed", "lora"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const json_t *old = json_object_get(state, keys[i]), *new = json_object_get(now, keys[i]);
+        if (old != new && !json_equal(old, new)) /* both may be absent */
             return slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old settings and data, or use another run folder", path, keys[i]);
+    }
     return SLM2_OK;
 }
 

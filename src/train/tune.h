@@ -58,7 +58,7 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
     SLM2_TUNE_ROW_(T, m, checkpoint_every, "checkpoint_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between checkpoints; 0: when stopped", NULL), \
     SLM2_TUNE_ROW_(T, m, keep, "keep_checkpoints", SLM2_OPT_INT64, 0, 1e6, "1", "newest checkpoints kept; 0: all", NULL),                          \
     SLM2_TUNE_ROW_(T, m, seed, "seed", SLM2_OPT_INT64, 0, 9007199254740991.0, "1234", "seed of the order and of all draws", NULL),                 \
-    SLM2_TUNE_ROW_(T, m, threads, "threads", SLM2_OPT_INT, 0, 1024, "0", "threads; 0: one per core", NULL),                                         \
+    {"threads", SLM2_OPT_INT, offsetof(T, m) + offsetof(struct slm2_tune_opts, threads), 0, 1024, "0", "threads; 0: one per core", NULL, NULL, 0, 't'}, \
     SLM2_TUNE_ROW_(T, m, lora.rank, "lora.rank", SLM2_OPT_INT, 0, SLM2_LORA_MAX_RANK, "0", "train only a low-rank adapter of this rank beside the frozen weights; 0: all weights", NULL), \
     SLM2_TUNE_ROW_(T, m, lora.alpha, "lora.alpha", SLM2_OPT_DOUBLE, 0, 1e6, "0", "the adapter counts alpha / rank times; 0: twice the rank", NULL),                  \
     SLM2_TUNE_ROW_(T, m, lora.targets, "lora.targets", SLM2_OPT_STRS, 0, 0, NULL, "matrices that have one: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; default: all", NULL), \
@@ -103,6 +103,7 @@ struct slm2_tune_stage {
     const char *name;              /* "sft" */
     void *user;
     int n_item;
+    const char *data;              /* hash of what the items are: a checkpoint goes on with the same only; NULL: their number alone tells */
     /* Gradients of items[0..n) into the trainer (between begin and update); sets tune->loss. */
     slm2_status (*step)(void *user, struct slm2_tune *tune, const uint32_t *items, int n, struct slm2_err *err);
     /* Validation: calls slm2_tune_metric for each of its figures. */
@@ -112,6 +113,8 @@ struct slm2_tune_stage {
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
+void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
+slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* the vocabulary that the settings name */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
@@ -130,6 +133,8 @@ double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /
 
 /* The stages. */
 slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
+/* What the data of these settings come to, for people (text) and as JSON; trains nothing, wants no model. */
+slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 extern const struct slm2_opt slm2_sft_settings[], slm2_dpo_settings[], slm2_selfknow_settings[]; /* for --help */
