@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "io/safetensors.h"
+#include "model/lora.h"
 
 static char program[PATH_MAX];
 static struct slm2_buf out, err_out; /* of the last run */
@@ -330,6 +331,40 @@ static void test_launched(void **state)
     }
 }
 
+/* An adapter beside the model and merged into it give the same logits; info knows it. */
+static void test_adapter(void **state)
+{
+    char root[] = "slm2-test-lora.XXXXXX", adapter[64], merged[64], args[2048], said[4096];
+    struct slm2_model *m;
+    struct slm2_err err;
+    struct slm2_lora_opts o = {.rank = 2, .alpha = 4, .targets = slm2_lora_all_targets()};
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    snprintf(adapter, sizeof adapter, "%s/adapter", root);
+    snprintf(merged, sizeof merged, "%s/merged", root);
+    assert_int_equal(slm2_model_open(&m, slm2_test_data("golden/tiny"), &err), SLM2_OK);
+    assert_int_equal(slm2_lora_add(m, &o, 1, false, &err), SLM2_OK);
+    for (int i = 1; i < m->lora->params.n; i += 2) m->lora->params.v[i].master[0] = 3; /* one number of each B */
+    assert_int_equal(slm2_lora_save(m->lora, "base", adapter, &err), SLM2_OK);
+    slm2_model_free(m);
+    snprintf(args, sizeof args, "info '%s'", adapter);
+    expect(args, 0, "LoRA adapter (PEFT)", NULL);
+    snprintf(args, sizeof args, "merge --model '%s' --adapter %s --out %s", slm2_test_data("golden/tiny"), adapter, merged);
+    expect(args, 0, merged, NULL);
+    snprintf(args, sizeof args, "logits --model '%s' --ids 381 --top 3", slm2_test_data("golden/tiny"));
+    expect(args, 0, "logit", NULL);
+    snprintf(said, sizeof said, "%s", out.v);
+    snprintf(args, sizeof args, "logits --model '%s' --adapter %s --ids 381 --top 3", slm2_test_data("golden/tiny"), adapter);
+    expect(args, 0, "logit", NULL);
+    assert_string_not_equal(said, out.v);
+    snprintf(said, sizeof said, "%s", out.v); /* four decimals: fp32 differs far behind them */
+    snprintf(args, sizeof args, "logits --model %s --ids 381 --top 3", merged);
+    expect(args, 0, said, NULL);
+    snprintf(args, sizeof args, "generate --model '%s' --adapter no-adapter --ids 381", slm2_test_data("golden/tiny"));
+    expect(args, 1, NULL, "no-adapter/adapter_config.json");
+    slm2_dir_remove(root, NULL);
+}
+
 int main(void)
 {
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
@@ -342,7 +377,7 @@ int main(void)
     }
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
-                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched)};
+                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

@@ -11,7 +11,7 @@
 #include "data/shard.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
-#include "model/params.h"
+#include "model/lora.h"
 #include "tok/chat.h"
 #include "tok/tok.h"
 #include "train/ckpt.h"
@@ -276,12 +276,30 @@ static slm2_status info_model_folder(json_t *j, const char *dir, bool list, stru
     return SLM2_OK;
 }
 
+static slm2_status info_adapter(json_t *j, const char *dir, const char *config, bool list, struct slm2_err *err)
+{
+    static const char *const shown[] = {"base_model_name_or_path", "r", "lora_alpha", "use_rslora", "target_modules"};
+    char path[4096];
+    json_t *c;
+    struct slm2_lora_opts o;
+    SLM2_TRY(slm2_json_read(&c, config, MAX_JSON_BYTES, err));
+    slm2_status st = slm2_lora_config_from_json(&o, c, config, err);
+    for (size_t i = 0; st == SLM2_OK && i < sizeof shown / sizeof shown[0]; i++) set(j, shown[i], json_incref(json_object_get(c, shown[i])));
+    json_decref(c);
+    SLM2_TRY(st);
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, SLM2_LORA_WEIGHTS, err));
+    SLM2_TRY(info_safetensors(j, path, list, err));
+    set_str(j, "kind", in_dir(path, dir, "MANIFEST.json") ? "checkpoint of a LoRA adapter (PEFT)" : "LoRA adapter (PEFT)");
+    return SLM2_OK;
+}
+
 static slm2_status info_folder(json_t *j, const char *dir, bool list, struct slm2_err *err)
 {
     char path[4096];
     json_t *manifest;
     if (in_dir(path, dir, "config.json")) return info_model_folder(j, dir, list, err);
     if (in_dir(path, dir, "model.safetensors") || in_dir(path, dir, "model.safetensors.index.json")) return info_safetensors(j, dir, list, err);
+    if (in_dir(path, dir, SLM2_LORA_CONFIG)) return info_adapter(j, dir, path, list, err);
     if (in_dir(path, dir, "run.sqlite")) {
         char newest[SLM2_PATH_MAX];
         set_str(j, "kind", "run");
@@ -296,7 +314,7 @@ static slm2_status info_folder(json_t *j, const char *dir, bool list, struct slm
         set(j, "manifest", manifest);
         return SLM2_OK;
     }
-    return slm2_fail(err, SLM2_EFORMAT, "%s: this folder is no model (config.json), no run (run.sqlite) and no data set (manifest.json)", dir);
+    return slm2_fail(err, SLM2_EFORMAT, "%s: this folder is no model (config.json), no adapter (adapter_config.json), no run (run.sqlite) and no data set (manifest.json)", dir);
 }
 
 /* ---- what is it? --------------------------------------------------------------------------------------------------------------- */

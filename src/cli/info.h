@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 
-/* Kinds: safetensors file or index, GGUF, Hugging Face folder (checkpoints too), .bin/.idx token file (either name or the prefix),
+/* Kinds: safetensors file or index, GGUF, Hugging Face folder (checkpoints too), PEFT folder, .bin/.idx token file (either name or the prefix),
  * data folder, vocabulary (.tiktoken, tokenizer.json), config.json, run folder or its ledger.  Told by content.
  * tensors: list every tensor.  *out is the caller's to json_decref. */
 slm2_status slm2_cli_info(json_t **out, const char *path, bool tensors, struct slm2_err *err);
