@@ -18,7 +18,7 @@ static int last_step(const struct slm2_report_run *run)
 static const char *main_metric(const struct slm2_report_run *run, const char **label)
 {
     static const char *const known[][3] = {
-        {"dpo", "valid_accuracy", "preference accuracy, held out"}, {"selfknow", "valid_loss_positive", "loss of true answers, held out"},
+        {"dpo", "valid_accuracy", "preference accuracy, held out"}, {"selfknow", "probe_margin", "probes: right over wrong facts, nats a token"}, {"selfknow", "valid_loss_positive", "loss of true answers, held out"},
         {"", "valid_loss", "loss, held out"}, {"", "loss", "loss"}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (*known[i][0] && strcmp(known[i][0], run->stage)) continue;

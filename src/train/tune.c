@@ -65,8 +65,7 @@ void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value)
     set_figure(tune->result, "start.", name, value, true);
 }
 
-/* The model folder's own vocabulary when it has one. */
-static slm2_status open_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
+slm2_status slm2_tune_open_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
     if (o->vocab[0]) return slm2_tok_open(tok, o->vocab, err);
@@ -90,7 +89,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     SLM2_TRY(slm2_ledger_open(&tune->ledger, path, stage, err));
     slm2_ledger_run(tune->ledger, "config", config_dump);
     slm2_ledger_run(tune->ledger, "model", o->model);
-    SLM2_TRY(open_tok(&tune->tok, o, err));
+    SLM2_TRY(slm2_tune_open_tok(&tune->tok, o, err));
     struct slm2_trainer_opts to = {.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
                                    .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
     SLM2_TRY(slm2_trainer_new(&tune->t, &to, err));

@@ -98,6 +98,7 @@ struct slm2_tune_stage {
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
+slm2_status slm2_tune_open_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* o->vocab, else the model folder's own, else the bundled one */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
