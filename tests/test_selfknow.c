@@ -1,6 +1,5 @@
 /* test_selfknow.c - cards, prompts and probes; what filters throw away; draws that are the same however they are computed and whenever they are
  * killed; probes that rise when the facts are learnt. */
-#define _GNU_SOURCE /* memmem */
 #include "scratch_dir.h"
 
 #include <signal.h>
@@ -12,6 +11,7 @@
 #include "base/log.h"
 #include "data/records.h"
 #include "model/model.h"
+#include "report/report.h"
 #include "train/selfdraw.h"
 #include "train/tune.h"
 
@@ -282,6 +282,13 @@ static void test_probes_rise(void **state)
     check_ok(slm2_file_read(&lines, in_dir("run/answers.jsonl"), 1 << 20, &err), &err);
     assert_non_null(strstr(lines.v, "\"step\":0"));
     assert_non_null(strstr(lines.v, "\"answer\":\"I am Open Book.\",\"right\":true"));
+    const char *dirs[] = {in_dir("run")};
+    struct slm2_report_opts ro = slm2_report_opts_default();
+    check_ok(slm2_report_write(dirs, 1, in_dir("page.html"), &ro, &err), &err);
+    slm2_buf_clear(&lines);
+    check_ok(slm2_file_read(&lines, in_dir("page.html"), 1 << 24, &err), &err);
+    assert_non_null(strstr(lines.v, "<td class=\"path\">I am Open Book.</td>")); /* only after training */
+    assert_non_null(strstr(lines.v, "Probes: margin"));
     slm2_buf_free(&lines);
 }
 
