@@ -135,7 +135,7 @@ static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o
 static struct slm2_selfdraw_opts few(void)
 {
     static char none[] = "";
-    return (struct slm2_selfdraw_opts){.base = none, .n_prompt = 10, .prompt_tokens = 5, .answer_tokens = 4, .min_words = 1, .n_opener = 2, .sequences = 2, .temperature = 1, .answer_temperature = 1, .top_p = 1,
+    return (struct slm2_selfdraw_opts){.base = none, .n_prompt = 10, .prompt_tokens = 5, .answer_tokens = 4, .min_words = 1, .n_opener = 2, .tries = 2, .sequences = 2, .temperature = 1, .answer_temperature = 1, .top_p = 1,
                                        .keep_cut = true, .near = {.threshold = 0.8, .n_hash = 16, .n_band = 8, .shingle = 1}};
 }
 

@@ -90,7 +90,7 @@ struct draw {
     struct slm2_buf words, other, nfc, shingles;
 };
 
-struct text { struct slm2_buf v; enum slm2_gen_end end; int n_tok; bool drawn; };
+struct text { struct slm2_buf v; enum slm2_gen_end end; int n_tok, attempt; bool drawn; };
 struct item {
     int64_t draw;
     int opener[64], n_opener;
@@ -154,8 +154,11 @@ static slm2_status draw_open(struct draw *d, struct slm2_err *err)
     struct slm2_chat_opts co = slm2_chat_opts_default(a->tmpl);
     slm2_status st = slm2_chat_encode(a->tok, &co, d->turns, 2 * n, &ids, NULL, err);
     int n_ctx = (int)ids.n + 2 * a->o->prompt_tokens + a->o->answer_tokens + 64; /* a text encoded again may have other tokens */
+    int n_turns = (int)ids.n;
     slm2_ids_free(&ids);
     if (st == SLM2_OK) st = open_engine(&d->model, &d->engine, a->model, n_ctx, a, err);
+    if (st == SLM2_OK && n_turns + 16 > slm2_engine_n_ctx(d->engine))
+        st = slm2_fail(err, SLM2_ELIMIT, "the few-shot prompt with the card takes %d tokens, the model's context holds %d: shorten it", n_turns, slm2_engine_n_ctx(d->engine));
     if (st == SLM2_OK && *a->o->base && strcmp(a->o->base, a->model)) st = open_engine(&d->base, &d->base_engine, a->o->base, n_ctx, a, err);
     return st;
 }
@@ -191,13 +194,17 @@ static slm2_status generate(struct draw *d, struct slm2_engine *e, int n_max, st
         size_t len = job[i].text.n;
         while (len && strchr(" \t\r\n", *p)) p++, len--;
         while (len && strchr(" \t\r\n", p[len - 1])) len--;
+        slm2_buf_clear(&to[i]->v);
         slm2_buf_put(&to[i]->v, p, len);
         SLM2_TRY(slm2_buf_check(&to[i]->v, err));
-        *to[i] = (struct text){to[i]->v, job[i].end, job[i].n_new, true};
+        to[i]->end = job[i].end;
+        to[i]->n_tok = job[i].n_new;
+        to[i]->drawn = true;
     }
     return SLM2_OK;
 }
 
+/* kind 0: the message, 1: the negative answer, 2 + n: the positive answer's attempt n. */
 static struct slm2_sampler_opts sampler_of(const struct draw *d, const struct item *it, int kind)
 {
     struct slm2_sampler_opts so = slm2_sampler_opts_default();
@@ -273,19 +280,19 @@ static slm2_status draw_messages(struct draw *d, struct item *v, int n, struct s
     return st;
 }
 
-/* Positives first: sequences then keep the card's turns, which all of them share. */
-static slm2_status draw_answers(struct draw *d, struct item *v, int n, struct slm2_err *err)
+/* Answers of the kept among v[n], or of those of them whose positive answer is still wanted. */
+static slm2_status draw_answers(struct draw *d, struct item *v, int n, bool positive, int attempt, struct slm2_err *err)
 {
     struct jobs j;
-    slm2_status st = jobs_open(&j, 2 * n, err);
-    for (int knows = 1; knows >= 0; knows--)
-        for (int i = 0; st == SLM2_OK && i < n; i++) {
-            if (v[i].verdict != SLM2_SELF_KEPT) continue;
-            st = answer_prompt(d, &v[i], knows, &j.ids[j.n], err);
-            jobs_put(&j, sampler_of(d, &v[i], knows ? 1 : 2), knows ? &v[i].positive : &v[i].negative);
-        }
+    slm2_status st = jobs_open(&j, n, err);
+    for (int i = 0; st == SLM2_OK && i < n; i++) {
+        if (attempt ? v[i].verdict < SLM2_SELF_P_EMPTY || v[i].verdict > SLM2_SELF_P_UNFIT : v[i].verdict != SLM2_SELF_KEPT) continue;
+        v[i].positive.attempt = attempt;
+        st = answer_prompt(d, &v[i], positive, &j.ids[j.n], err);
+        jobs_put(&j, sampler_of(d, &v[i], positive ? 2 + attempt : 1), positive ? &v[i].positive : &v[i].negative);
+    }
     if (st == SLM2_OK) st = generate(d, d->engine, d->a->o->answer_tokens, j.job, j.to, j.n, err);
-    jobs_close(&j, 2 * n);
+    jobs_close(&j, n);
     return st;
 }
 
@@ -325,28 +332,34 @@ static slm2_status judge_message(struct draw *d, struct item *it, struct slm2_er
     return SLM2_OK;
 }
 
-/* Positive answers tell no other name and, where the message asks for a fact, that fact; negative ones do not know it. */
-static slm2_status judge_answers(struct draw *d, struct item *it, struct slm2_err *err)
+/* Positive answers tell no other name and, where the message asks for a fact, that fact. */
+static slm2_status judge_positive(struct draw *d, struct item *it, struct slm2_err *err)
 {
-    const struct slm2_self *self = d->a->self;
-    char *own[] = {self->card.name};
+    static const enum slm2_self_verdict as_positive[] = {SLM2_SELF_P_EMPTY, SLM2_SELF_P_NOT_TEXT, SLM2_SELF_P_CUT, SLM2_SELF_P_SHORT, SLM2_SELF_P_REPEATS};
+    bool others, told = true;
+    slm2_buf_clear(&d->words);
+    SLM2_TRY(slm2_self_words(it->positive.v.v, it->positive.v.n, &d->words, err));
+    enum slm2_self_verdict v = judge_words(it->positive.v.v, it->positive.v.n, d->words.v, is_cut(d, &it->positive), d->a->o->min_words);
+    SLM2_TRY(slm2_self_holds(d->words.v, &d->a->self->card.others, &others, err));
+    if (it->topic) SLM2_TRY(slm2_self_holds(d->words.v, &it->topic->want, &told, err));
+    it->verdict = v != SLM2_SELF_KEPT ? as_positive[v - SLM2_SELF_M_EMPTY] : others || !told ? SLM2_SELF_P_UNFIT : SLM2_SELF_KEPT;
+    return SLM2_OK;
+}
+
+/* Negative answers do not know the fact, and say something else than the positive one. */
+static slm2_status judge_negative(struct draw *d, struct item *it, struct slm2_err *err)
+{
+    static const enum slm2_self_verdict as_negative[] = {SLM2_SELF_N_EMPTY, SLM2_SELF_N_NOT_TEXT, SLM2_SELF_N_CUT, SLM2_SELF_N_SHORT, SLM2_SELF_N_REPEATS};
+    char *own[] = {d->a->self->card.name};
     const struct slm2_conf_list name = {.items = own, .n = 1};
-   
-    bool others, told = true, knows = false;
+    bool knows;
     slm2_buf_clear(&d->words);
     slm2_buf_clear(&d->other);
-    SLM2_TRY(slm2_self_words(it->positive.v.v ? it->positive.v.v : "", it->positive.v.n, &d->words, err));
-    SLM2_TRY(slm2_self_words(it->negative.v.v ? it->negative.v.v : "", it->negative.v.n, &d->other, err));
-    enum slm2_self_verdict p = judge_words(it->positive.v.v, it->positive.v.n, d->words.v, is_cut(d, &it->positive), d->a->o->min_words);
-    enum slm2_self_verdict n = judge_words(it->negative.v.v, it->negative.v.n, d->other.v, is_cut(d, &it->negative), d->a->o->min_words);
-    SLM2_TRY(slm2_self_holds(d->words.v, &self->card.others, &others, err));
-    if (it->topic) SLM2_TRY(slm2_self_holds(d->words.v, &it->topic->want, &told, err));
-    SLM2_TRY(slm2_self_holds(d->other.v, it->topic ? &it->topic->want : &name, &knows, err));
-    static const enum slm2_self_verdict as_positive[] = {SLM2_SELF_P_EMPTY, SLM2_SELF_P_NOT_TEXT, SLM2_SELF_P_CUT, SLM2_SELF_P_SHORT, SLM2_SELF_P_REPEATS};
-    static const enum slm2_self_verdict as_negative[] = {SLM2_SELF_N_EMPTY, SLM2_SELF_N_NOT_TEXT, SLM2_SELF_N_CUT, SLM2_SELF_N_SHORT, SLM2_SELF_N_REPEATS};
-    if (p != SLM2_SELF_KEPT) it->verdict = as_positive[p - SLM2_SELF_M_EMPTY];
-    else if (others || !told) it->verdict = SLM2_SELF_P_UNFIT;
-    else if (n != SLM2_SELF_KEPT) it->verdict = as_negative[n - SLM2_SELF_M_EMPTY];
+    SLM2_TRY(slm2_self_words(it->negative.v.v, it->negative.v.n, &d->words, err));
+    SLM2_TRY(slm2_self_words(it->positive.v.v, it->positive.v.n, &d->other, err));
+    enum slm2_self_verdict v = judge_words(it->negative.v.v, it->negative.v.n, d->words.v, is_cut(d, &it->negative), d->a->o->min_words);
+    SLM2_TRY(slm2_self_holds(d->words.v, it->topic ? &it->topic->want : &name, &knows, err));
+    if (v != SLM2_SELF_KEPT) it->verdict = as_negative[v - SLM2_SELF_M_EMPTY];
     else if (knows) it->verdict = SLM2_SELF_N_KNOWS;
     else if (!strcmp(d->words.v, d->other.v)) it->verdict = SLM2_SELF_SAME;
     return SLM2_OK;
@@ -373,6 +386,7 @@ static void put_item(const struct item *it, struct slm2_buf *out)
     json_object_set_new(j, "openers", openers);
     put_text(j, "prompt", &it->prompt);
     put_text(j, "positive", &it->positive);
+    if (it->positive.drawn) json_object_set_new(j, "positive_try", json_integer(it->positive.attempt));
     put_text(j, "negative", &it->negative);
     slm2_json_dump(j, out);
     slm2_buf_putc(out, '\n');
@@ -419,6 +433,8 @@ static slm2_status take_line(void *user, json_t *j, const char *what, struct slm
     return SLM2_OK;
 }
 
+static bool is_stopping(const struct draw *d) { return d->a->stop && *d->a->stop; }
+
 static slm2_status one_round(struct draw *d, struct item *v, int n, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
@@ -427,13 +443,18 @@ static slm2_status one_round(struct draw *d, struct item *v, int n, struct slm2_
     for (int i = 0; i < n; i++) v[i].draw = first + i;
     slm2_status st = draw_messages(d, v, n, err);
     for (int i = 0; st == SLM2_OK && i < n; i++) st = judge_message(d, &v[i], err);
-    if (st == SLM2_OK && !(d->a->stop && *d->a->stop)) st = draw_answers(d, v, n, err);
-    if (st == SLM2_OK && d->a->stop && *d->a->stop) {
+    for (int k = 0; st == SLM2_OK && k < d->a->o->tries && !is_stopping(d); k++) { /* one after the other: sequences keep the card's turns, which all share */
+        st = draw_answers(d, v, n, true, k, err);
+        for (int i = 0; st == SLM2_OK && i < n; i++)
+            if (v[i].positive.drawn && v[i].positive.attempt == k) st = judge_positive(d, &v[i], err);
+    }
+    if (st == SLM2_OK && !is_stopping(d)) st = draw_answers(d, v, n, false, 0, err);
+    if (st == SLM2_OK && is_stopping(d)) {
         slm2_progress_end();
         st = slm2_fail(err, SLM2_ESTOP, "stopped while drawing samples, %d of %d; run the same command again to go on", d->n_kept, d->a->o->n_prompt);
     }
     for (int i = 0; st == SLM2_OK && i < n && d->n_kept < d->a->o->n_prompt; i++) {
-        if (v[i].verdict == SLM2_SELF_KEPT) st = judge_answers(d, &v[i], err);
+        if (v[i].verdict == SLM2_SELF_KEPT) st = judge_negative(d, &v[i], err);
         if (st != SLM2_OK) break;
         put_item(&v[i], &lines);
         tally(d, v[i].verdict);
@@ -456,15 +477,15 @@ static json_t *settings_of(const struct slm2_selfdraw_args *a)
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
                      "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed", (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens",
-                     o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1],
+                     o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries, "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1],
                      "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash, "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed",
                      (json_int_t)o->near.seed);
 }
 
 /* Settings in the file at path must be those of now; a file that is not there is no objection. */
-static slm2_status check_settings(const char *path, const json_t *now, const char *what, struct slm2_err *err)
+static slm2_status check_settings(const char *path, json_t *now, const char *what, struct slm2_err *err)
 {
     json_t *then = NULL, *v;
     const char *key;
@@ -472,7 +493,7 @@ static slm2_status check_settings(const char *path, const json_t *now, const cha
     SLM2_TRY(slm2_json_read(&then, path, 1 << 20, err));
     const json_t *s = json_object_get(then, "settings") ? json_object_get(then, "settings") : then;
     slm2_status st = SLM2_OK;
-    json_object_foreach((json_t *)(uintptr_t)now, key, v)
+    json_object_foreach(now, key, v)
         if (st == SLM2_OK && !json_equal(v, json_object_get(s, key)))
             st = slm2_fail(err, SLM2_EUSAGE, "%s was drawn with another %s (see %s); remove it to draw anew, or use another run folder", what, key, path);
     json_decref(then);

@@ -7,7 +7,7 @@
  * RUN/draws/N.jsonl     draws N and on, a file a round, each whole; settings.json: what they were drawn with
  * RUN/samples.jsonl     all draws in order, when enough are kept; the folder draws/ is then removed.  A line:
  *     {"draw": 17, "verdict": "kept", "topic": "name", "openers": [3, 0], "prompt": "...", "prompt_end": "stop", "prompt_tokens": 9,
- *      "positive": "...", "positive_end": "stop", "positive_tokens": 12, "negative": "...", ...}
+ *      "positive": "...", "positive_end": "stop", "positive_tokens": 12, "positive_try": 0, "negative": "...", ...}
  *     A line that was thrown away says why in "verdict"; what was not drawn for it is absent.
  * RUN/samples.json      the settings of the draws and how many had each verdict */
 #ifndef SLM2_TRAIN_SELFDRAW_H
@@ -35,7 +35,7 @@ extern const char *const slm2_self_verdict_names[]; /* NULL behind the last */
 
 struct slm2_selfdraw_opts {
     char *base;                       /* model that the messages are drawn from; "": the one that answers */
-    int n_prompt, prompt_tokens, answer_tokens, min_words, n_opener, sequences;
+    int n_prompt, prompt_tokens, answer_tokens, min_words, n_opener, tries, sequences;
     float temperature, answer_temperature, top_p;
     bool keep_cut;                    /* texts that reach their limit stay */
     struct slm2_near_opts near;
@@ -50,6 +50,7 @@ struct slm2_selfdraw_opts {
     SLM2_SELFDRAW_ROW_(T, m, min_words, "min_words", SLM2_OPT_INT, 1, 1000, "2", "shortest message and answer"),                                                       \
     SLM2_SELFDRAW_ROW_(T, m, keep_cut, "keep_cut_off", SLM2_OPT_BOOL, 0, 0, "false", "keep texts that reach their longest length"),                                    \
     SLM2_SELFDRAW_ROW_(T, m, n_opener, "openers", SLM2_OPT_INT, 0, 64, "3", "example messages before each draw, of those in the prompt file"),                          \
+    SLM2_SELFDRAW_ROW_(T, m, tries, "positive_tries", SLM2_OPT_INT, 1, 1000, "1", "positive answers drawn for a message until one passes: for models that seldom follow the card"),\
     SLM2_SELFDRAW_ROW_(T, m, temperature, "temperature", SLM2_OPT_FLOAT, 0.01, 10, "1", "of the messages"),                                                            \
     SLM2_SELFDRAW_ROW_(T, m, answer_temperature, "answer_temperature", SLM2_OPT_FLOAT, 0, 10, "1", "of the answers; 0: greedy"),                                       \
     SLM2_SELFDRAW_ROW_(T, m, top_p, "top_p", SLM2_OPT_FLOAT, 0.01, 1, "0.95", "of all draws"),                                                                         \

@@ -20,8 +20,8 @@ struct opts {
     struct slm2_selfdraw_opts draw;
     struct slm2_near_opts near;                   /* copied into draw */
     char *card, *few_shot, *probes, *negative_token;
-    struct slm2_conf_list other_text, other_chat; /* of char * */
-    int n_valid, probe_tokens;
+    struct slm2_selfprobe_opts probe;
+    int n_valid;
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
 const struct slm2_opt slm2_selfknow_settings[] = {
@@ -29,12 +29,14 @@ const struct slm2_opt slm2_selfknow_settings[] = {
     ROW(card, "card", SLM2_OPT_STR, 0, 0, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
     ROW(few_shot, "few_shot", SLM2_OPT_STR, 0, 0, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
     ROW(probes, "probes", SLM2_OPT_STR, 0, 0, "", "YAML: held-out questions about the model, measured before and after"),
-    ROW(other_text, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
-    ROW(other_chat, "other_chat", SLM2_OPT_STRS, 0, 0, NULL, "held-out conversations, JSONL {\"messages\"}: likewise"),
+    ROW(probe.texts, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
+    ROW(probe.chats, "other_chat", SLM2_OPT_STRS, 0, 0, NULL, "held-out conversations, JSONL {\"messages\"}: likewise"),
+    ROW(probe.data, "other_data", SLM2_OPT_STR, 0, 0, "", "folder of `data build`: its held-out documents likewise, as documents"),
+    ROW(probe.max_tokens, "other_data_tokens", SLM2_OPT_INT, 1, 1 << 30, "8192", "tokens of each source of other_data"),
     ROW(negative_token, "negative_token", SLM2_OPT_STR, 0, 0, "<|reg0|>", "special token in place of the assistant's for negative answers"),
     SLM2_SELFDRAW_ROWS(struct opts, draw),
     ROW(n_valid, "valid_prompts", SLM2_OPT_INT, 0, 10000000, "0", "of the prompts held out for validation, the last ones"),
-    ROW(probe_tokens, "probe_tokens", SLM2_OPT_INT, 1, 1 << 20, "64", "longest answer to a probe"),
+    ROW(probe.answer_tokens, "probe_tokens", SLM2_OPT_INT, 1, 1 << 20, "64", "longest answer to a probe"),
     SLM2_NEAR_ROWS(struct opts),
     {0},
 };
@@ -135,7 +137,7 @@ static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2
             slm2_ledger_figure(tune->ledger, key, (double)k->count[v]);
         }
     slm2_ledger_run(tune->ledger, "card", k->self.card.name);
-    return slm2_selfprobe_open(&k->probe, &k->self, tune, &o->other_text, &o->other_chat, o->probe_tokens, err);
+    return slm2_selfprobe_open(&k->probe, &k->self, tune, &o->probe, err);
 }
 
 static int count(const struct sample *s)

@@ -9,18 +9,18 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/num.h"
+#include "data/build.h"
 #include "data/records.h"
+#include "data/shard.h"
 #include "infer/generate.h"
 
 /* ---- other losses ----------------------------------------------------------------------------------------------------- */
 struct reader { struct slm2_selfprobe *p; const struct slm2_tok *tok; struct slm2_ids ids; size_t cap; };
 
-static slm2_status take_document(void *user, json_t *j, const char *what, struct slm2_err *err)
+/* Opens a document: EOS stands before its first token. */
+static slm2_status begin_document(struct reader *r, struct slm2_err *err)
 {
-    struct reader *r = user;
     struct slm2_selfprobe *p = r->p;
-    const char *text;
-    SLM2_TRY(slm2_json_get_str(j, "text", what, &text, err));
     if ((size_t)p->n_doc + 2 > r->cap) {
         size_t cap = 2 * r->cap + 64;
         size_t *doc = realloc(p->doc, cap * sizeof *doc);
@@ -29,32 +29,74 @@ static slm2_status take_document(void *user, json_t *j, const char *what, struct
         r->cap = cap;
     }
     p->doc[p->n_doc++] = r->ids.n;
-    SLM2_TRY(slm2_ids_push(&r->ids, slm2_tok_eos(r->tok), err));
+    return slm2_ids_push(&r->ids, slm2_tok_eos(r->tok), err);
+}
+
+static slm2_status take_document(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    struct reader *r = user;
+    const char *text;
+    SLM2_TRY(slm2_json_get_str(j, "text", what, &text, err));
+    SLM2_TRY(begin_document(r, err));
     SLM2_TRY(slm2_tok_encode(r->tok, text, strlen(text), slm2_tok_flags_default(r->tok), &r->ids, err));
-    p->doc[p->n_doc] = r->ids.n;
+    r->p->doc[r->p->n_doc] = r->ids.n;
     return SLM2_OK;
 }
 
-slm2_status slm2_selfprobe_open(struct slm2_selfprobe *p, const struct slm2_self *self, const struct slm2_tune *tune, const struct slm2_conf_list *texts, const struct slm2_conf_list *chats, int answer_tokens,
-                                struct slm2_err *err)
+/* Documents from the front of a token file until max_tokens; the last one is cut there. */
+static slm2_status take_shard(struct reader *r, const char *prefix, int max_tokens, int vocab_size, struct slm2_err *err)
+{
+    struct slm2_shard shard;
+    SLM2_TRY(slm2_shard_open(&shard, prefix, err));
+    slm2_status st = SLM2_OK;
+    for (int64_t q = 0, left = max_tokens; q < shard.n_seq && left > 0 && st == SLM2_OK; q++) {
+        int32_t n = slm2_shard_size(&shard, q), id;
+        if (n > left) n = (int32_t)left;
+        st = begin_document(r, err);
+        for (int32_t i = 0; i < n && st == SLM2_OK; i++) {
+            slm2_shard_read(&shard, slm2_shard_start(&shard, q) + i, 1, &id);
+            if (id < 0 || id >= vocab_size) st = slm2_fail(err, SLM2_EFORMAT, "%s.bin: id %d, the model knows 0 to %d: it was built with another vocabulary", prefix, id, vocab_size - 1);
+            else st = slm2_ids_push(&r->ids, id, err);
+        }
+        r->p->doc[r->p->n_doc] = r->ids.n;
+        left -= n;
+    }
+    slm2_shard_close(&shard);
+    return st;
+}
+
+static slm2_status take_data(struct reader *r, const struct slm2_selfprobe_opts *o, int vocab_size, struct slm2_err *err)
+{
+    struct slm2_dataset set;
+    if (!*o->data) return SLM2_OK;
+    SLM2_TRY(slm2_dataset_open(&set, o->data, err));
+    slm2_status st = SLM2_OK;
+    for (int i = 0; i < set.n && st == SLM2_OK; i++)
+        if (set.v[i].prefix[SLM2_SPLIT_VAL]) st = take_shard(r, set.v[i].prefix[SLM2_SPLIT_VAL], o->max_tokens, vocab_size, err);
+    slm2_dataset_free(&set);
+    return st;
+}
+
+slm2_status slm2_selfprobe_open(struct slm2_selfprobe *p, const struct slm2_self *self, const struct slm2_tune *tune, const struct slm2_selfprobe_opts *o, struct slm2_err *err)
 {
     struct reader r = {.p = p, .tok = tune->tok};
     int64_t n_bad = 0;
     slm2_status st = SLM2_OK;
     memset(p, 0, sizeof *p);
     p->self = self;
-    p->answer_tokens = answer_tokens;
+    p->answer_tokens = o->answer_tokens;
     p->run = tune->o->run;
     SLM2_TRY(slm2_records_template(tune->o->chat, &p->tmpl, err));
-    for (int i = 0; i < texts->n && st == SLM2_OK; i++) st = slm2_records_read(((char **)texts->items)[i], 0, true, take_document, &r, &n_bad, err);
+    for (int i = 0; i < o->texts.n && st == SLM2_OK; i++) st = slm2_records_read(((char **)o->texts.items)[i], 0, true, take_document, &r, &n_bad, err);
+    if (st == SLM2_OK) st = take_data(&r, o, tune->t->model->cfg.vocab_size, err);
     p->text = r.ids.v;
     p->n_text = r.ids.n;
-    if (st != SLM2_OK || !chats->n) return st;
+    if (st != SLM2_OK || !o->chats.n) return st;
     struct slm2_convo_opts co = slm2_convo_opts_default();
     co.chat = tune->o->chat;
     co.n_ctx = slm2_min_int(tune->o->max_tok, tune->t->model->cfg.n_ctx);
     co.bad_is_fatal = true;
-    return slm2_convos_load(&p->chat, (const char *const *)chats->items, chats->n, tune->tok, &co, err);
+    return slm2_convos_load(&p->chat, (const char *const *)o->chats.items, o->chats.n, tune->tok, &co, err);
 }
 
 void slm2_selfprobe_free(struct slm2_selfprobe *p)

@@ -27,9 +27,15 @@ struct slm2_selfprobe {
     size_t *doc;                   /* [n_doc + 1] where each begins in text */
     int n_doc;
 };
-/* texts: JSONL files of {"text": ...}; chats: JSONL files of {"messages": [...]}; both may be empty.  p is zeroed first; free it in any case. */
-slm2_status slm2_selfprobe_open(struct slm2_selfprobe *p, const struct slm2_self *self, const struct slm2_tune *tune, const struct slm2_conf_list *texts, const struct slm2_conf_list *chats, int answer_tokens,
-                                struct slm2_err *err);
+struct slm2_selfprobe_opts {
+    struct slm2_conf_list texts;   /* of char *: JSONL files of {"text": ...} */
+    struct slm2_conf_list chats;   /* of char *: JSONL files of {"messages": [...]} */
+    char *data;                    /* a folder of `data build` whose held-out documents are read as well; "": none */
+    int max_tokens;                /* of each source of that folder */
+    int answer_tokens;
+};
+/* p is zeroed first; free it in any case. */
+slm2_status slm2_selfprobe_open(struct slm2_selfprobe *p, const struct slm2_self *self, const struct slm2_tune *tune, const struct slm2_selfprobe_opts *o, struct slm2_err *err);
 void slm2_selfprobe_free(struct slm2_selfprobe *p);
 /* Measures the trainer's model as it is; figures to the ledger and the result.  The answers at the step go to RUN/answers.jsonl: {"step", "ask", "fact", "answer",
  * "right", "margin"} a line, those of other steps below it stay. */
