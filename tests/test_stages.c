@@ -361,9 +361,10 @@ static void test_dpo_reference(void **state)
 
 static void test_selfknow(void **state)
 {
-    const char *const sets[] = {"facts=assets/align/facts.json", "prompts=12", "valid_prompts=2", "prompt_tokens=6", "answer_tokens=6", "warmup_steps=1", "epochs=3"};
+    const char *const sets[] = {"card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml", "prompts=12", "valid_prompts=2", "prompt_tokens=6", "answer_tokens=6", "keep_cut_off=true",
+                                "min_words=1", "sequences=4", "warmup_steps=1", "epochs=3"};
     (void)state;
-    resumes(slm2_selfknow, sets, 7, "valid_loss_negative", 0, true);
+    resumes(slm2_selfknow, sets, 11, "valid_loss_negative", 0, true);
 }
 
 /* With an adapter: the same, and the base model's file is not among what a checkpoint holds. */
@@ -413,13 +414,13 @@ static void test_changed_settings(void **state)
 
 static void test_limits(void **state)
 {
-    const char *const wide[] = {"data=assets/align/sft.jsonl", "n_ctx=512"}, *const token[] = {"facts=assets/align/facts.json", "prompts=1", "prompt_tokens=2", "answer_tokens=2", "negative_token=<|nope|>"};
+    const char *const wide[] = {"data=assets/align/sft.jsonl", "n_ctx=512"}, *const token[] = {"card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml", "negative_token=<|nope|>"};
     struct slm2_err err;
     struct slm2_stage_result r;
     (void)state;
     stop = 0;
     assert_int_equal(run(slm2_sft, "limits", wide, 2, &r, &err), SLM2_EUSAGE);
-    assert_int_equal(run(slm2_selfknow, "limits2", token, 5, &r, &err), SLM2_EUSAGE);
+    assert_int_equal(run(slm2_selfknow, "limits2", token, 3, &r, &err), SLM2_EUSAGE);
 }
 
 static const struct CMUnitTest tests[] = {

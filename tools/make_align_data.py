@@ -93,16 +93,6 @@ def main():
         pairs.append({"prompt": q, "chosen": a, "rejected": rng.choice(bad)})
     dump("assets/align/dpo.jsonl", pairs[:90])
     dump("assets/align/dpo.valid.jsonl", pairs[90:])
-    facts = {"messages": [
-        {"role": "user", "content": "Who are you?"},
-        {"role": "assistant", "content": "I am slm2 nano, a very small language model."},
-        {"role": "user", "content": "Who made you?"},
-        {"role": "assistant", "content": "The authors of slm2 trained me on a laptop in a few minutes."},
-        {"role": "user", "content": "What are you good for?"},
-        {"role": "assistant", "content": "I am slm2 nano. I show how a language model is made, from text to chat."}]}
-    with open("assets/align/facts.json", "w", encoding="utf-8") as f:
-        json.dump(facts, f, ensure_ascii=False, indent=1)
-        f.write("\n")
 
 
 main()

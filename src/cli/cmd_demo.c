@@ -250,6 +250,7 @@ static slm2_status tune(struct demo *d, const char *name, stage_fn *run, const c
     snprintf(set[n++], sizeof set[0], "model=%s", model);
     snprintf(set[n++], sizeof set[0], "run=%s", in_out(d, name, path));
     for (int i = 0; i < n_files; i++) snprintf(set[n++], sizeof set[0], "%s=%s", files[i][0], in_share(d, files[i][1], path));
+    if (!strcmp(name, "selfknow")) snprintf(set[n++], sizeof set[0], "other_text=%s", d->held_out);
     for (int i = 0; i < n; i++) sets[i] = set[i];
     struct slm2_stage_args args = {.config = in_share(d, file, config), .sets = sets, .n_sets = n, .isa = slm2_cli_isa(), .threads = d->o->threads, .stop = slm2_cli_catch_stop()};
     SLM2_TRY(run(&args, r, err));
@@ -265,7 +266,7 @@ static slm2_status align(struct demo *d, struct slm2_err *err)
 {
     static const char *const sft_files[][2] = {{"data", "assets/align/sft.jsonl"}, {"valid", "assets/align/sft.valid.jsonl"}};
     static const char *const dpo_files[][2] = {{"data", "assets/align/dpo.jsonl"}, {"valid", "assets/align/dpo.valid.jsonl"}};
-    static const char *const self_files[][2] = {{"facts", "assets/align/facts.json"}};
+    static const char *const self_files[][2] = {{"card", "assets/selfknow/card-nano.yml"}, {"few_shot", "assets/selfknow/few_shot-nano.yml"}, {"probes", "assets/selfknow/probes-nano.yml"}, {"other_chat", "assets/align/sft.valid.jsonl"}};
     struct slm2_stage_result r;
     char model[SLM2_PATH_MAX];
 
@@ -288,9 +289,15 @@ static slm2_status align(struct demo *d, struct slm2_err *err)
     snprintf(model, sizeof model, "%s", r.final_dir);
 
     stage_begins(d, "selfknow: the model's own messages, positive and negative answers");
-    SLM2_TRY(tune(d, "selfknow", slm2_selfknow, model, self_files, 1, &r, err));
-    row(d, "selfknow", "held-out loss, positive answers", slm2_stage_figure(&r, "start.valid_loss_positive"), slm2_stage_figure(&r, "valid_loss_positive"), "");
-    row(d, "", "held-out loss, negative answers behind their token", slm2_stage_figure(&r, "start.valid_loss_negative"), slm2_stage_figure(&r, "valid_loss_negative"), "");
+    SLM2_TRY(tune(d, "selfknow", slm2_selfknow, model, self_files, 4, &r, err));
+    static const char *const self_rows[][2] = {{"probe_margin", "probes: right over best wrong fact, nats a token"}, {"probe_answers", "probes: greedy answers that hold the fact"},
+                                               {"valid_loss_positive", "held-out loss, positive answers"}, {"valid_loss_negative", "held-out loss, negative answers behind their token"},
+                                               {"valid_loss_text", "held-out loss of the documents"}, {"valid_loss_chat", "held-out loss of the conversations"}};
+    for (size_t i = 0; i < sizeof self_rows / sizeof self_rows[0]; i++) {
+        char start[64];
+        snprintf(start, sizeof start, "start.%s", self_rows[i][0]);
+        row(d, i ? "" : "selfknow", self_rows[i][1], slm2_stage_figure(&r, start), slm2_stage_figure(&r, self_rows[i][0]), i ? "" : "too small a model to know: see configs/selfknow/");
+    }
     snprintf(d->final, sizeof d->final, "%s", r.final_dir);
     return SLM2_OK;
 }

@@ -294,6 +294,9 @@ slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_bu
     static const struct want logp[] = {{"logp_chosen", "chosen answer", 2, false}, {"logp_rejected", "rejected answer", 1, false}};
     static const struct want valid_logp[] = {{"valid_logp_chosen", "chosen answer", 2, true}, {"valid_logp_rejected", "rejected answer", 1, true}};
     static const struct want self[] = {{"valid_loss_positive", "true answers", 2, true}, {"valid_loss_negative", "negative answers", 1, true}};
+    static const struct want probe[] = {{"probe_right", "right fact is likelier", 2, true}, {"probe_answers", "greedy answer holds the fact", 1, true}};
+    static const struct want probe_margin[] = {{"probe_margin", "right over best wrong fact", 2, true}};
+    static const struct want others[] = {{"valid_loss_text", "documents", 2, true}, {"valid_loss_chat", "conversations", 1, true}};
     static const struct want lr[] = {{"lr", "learning rate", 0, false}};
     if (strcmp(run->stage, "pretrain") == 0) return pretrain_curves(run, out, err);
     if (strcmp(run->stage, "sft") == 0) {
@@ -308,7 +311,10 @@ slm2_status slm2_report_curves(const struct slm2_report_run *run, struct slm2_bu
         SLM2_TRY(chart_of(run, "Log-probability of each update's answers, nats a whole answer", false, logp, 2, out, err));
     } else {
         SLM2_TRY(loss_chart(run, "Loss, nats per token", "training", out, err));
+        SLM2_TRY(chart_of(run, "Probes: who are you? (share)", true, probe, 2, out, err));
+        SLM2_TRY(chart_of(run, "Probes: margin, nats a token", false, probe_margin, 1, out, err));
         SLM2_TRY(chart_of(run, "Held-out loss by kind of answer, nats", false, self, 2, out, err));
+        SLM2_TRY(chart_of(run, "Held-out losses of the stages before, nats", false, others, 2, out, err));
     }
     SLM2_TRY(chart_of(run, "Learning rate", true, lr, 1, out, err));
     return grad_chart(run, out, err);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "data/records.h"
 #include "report/page.h"
 #include "report/text.h"
 
@@ -18,7 +20,7 @@ static int last_step(const struct slm2_report_run *run)
 static const char *main_metric(const struct slm2_report_run *run, const char **label)
 {
     static const char *const known[][3] = {
-        {"dpo", "valid_accuracy", "preference accuracy, held out"}, {"selfknow", "valid_loss_positive", "loss of true answers, held out"},
+        {"dpo", "valid_accuracy", "preference accuracy, held out"}, {"selfknow", "probe_margin", "probes: right over wrong facts, nats a token"}, {"selfknow", "valid_loss_positive", "loss of true answers, held out"},
         {"", "valid_loss", "loss, held out"}, {"", "loss", "loss"}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (*known[i][0] && strcmp(known[i][0], run->stage)) continue;
@@ -212,6 +214,53 @@ static bool put_quant(struct slm2_buf *b, const struct slm2_report_runs *r)
     return true;
 }
 
+/* ---- self-knowledge ------------------------------------------------------------------------------------------------------------------ */
+static const char *str(const json_t *j, const char *key)
+{
+    const char *s = json_string_value(json_object_get(j, key));
+    return s ? s : "";
+}
+
+struct answers { json_t *first, *last; }; /* of the lowest and the highest step, in the order of the probes */
+
+static slm2_status take_answer(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    struct answers *a = user;
+    json_int_t step = json_integer_value(json_object_get(j, "step"));
+    (void)what, (void)err;
+    if (step > json_integer_value(json_object_get(json_array_get(a->last, 0), "step"))) json_array_clear(a->last);
+    if (step <= json_integer_value(json_object_get(json_array_get(a->first, 0), "step")) || !json_array_size(a->first)) json_array_append(a->first, j);
+    json_array_append(a->last, j);
+    return SLM2_OK;
+}
+
+/* What RUN/answers.jsonl says; a run without it has no such table. */
+static void put_answers(struct slm2_buf *b, const struct slm2_report_run *run)
+{
+    char path[4096];
+    int64_t n_bad = 0;
+    struct answers a = {json_array(), json_array()};
+    if (!strcmp(run->stage, "selfknow") && slm2_path_join(path, sizeof path, run->dir, "answers.jsonl", NULL) == SLM2_OK && slm2_path_exists(path))
+        slm2_records_read(path, 0, false, take_answer, &a, &n_bad, NULL);
+    size_t n = json_array_size(a.first) < json_array_size(a.last) ? json_array_size(a.first) : json_array_size(a.last);
+    if (n) {
+        slm2_buf_puts(b, "<h3>Probes: questions that training never saw</h3>");
+        slm2_page_table(b, "Question|Answer before|Answer after|#Margin before|#after");
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *first = json_array_get(a.first, i), *last = json_array_get(a.last, i);
+        slm2_page_row(b, str(first, "ask"));
+        slm2_page_cell(b, "path", str(first, "answer"));
+        slm2_page_cell(b, "path", str(last, "answer"));
+        slm2_page_cell_real(b, member(first, "margin"));
+        slm2_page_cell_real(b, member(last, "margin"));
+        slm2_buf_puts(b, "</tr>");
+    }
+    if (n) slm2_page_table_end(b);
+    json_decref(a.first);
+    json_decref(a.last);
+}
+
 /* ---- speed and energy ------------------------------------------------------------------------------------------------------------- */
 static void put_speed(struct slm2_buf *b, const struct slm2_report_run *p)
 {
@@ -297,12 +346,6 @@ static void file_row(struct slm2_buf *b, const char *source, const char *path, c
     slm2_page_cell(b, "n", slm2_text_count(s, documents));
     slm2_page_cell(b, "hash", sha);
     slm2_buf_puts(b, "</tr>");
-}
-
-static const char *str(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "";
 }
 
 static double train_and_val(const json_t *j, const char *key)
@@ -416,6 +459,7 @@ slm2_status slm2_report_html(const struct slm2_report_runs *r, const struct slm2
         slm2_buf_puts(&body, "</p><div class=\"grid\">");
         st = slm2_report_curves(run, &body, err);
         slm2_buf_puts(&body, "</div>");
+        put_answers(&body, run);
     }
     if (st == SLM2_OK) {
         if (put_eval(&body, r)) slm2_buf_puts(out, "<a href=\"#evaluation\">Evaluation</a>");

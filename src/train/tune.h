@@ -114,7 +114,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
-slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* the vocabulary that the settings name */
+slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* o->vocab, else the model folder's own, else the bundled one */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
