@@ -270,7 +270,7 @@ static void test_probes_rise(void **state)
     snprintf(prompt, sizeof prompt, "few_shot=%s", in_dir("prompt.yml"));
     snprintf(probes, sizeof probes, "probes=%s", in_dir("probes.yml"));
     snprintf(other, sizeof other, "other_text=%s", in_dir("other.jsonl"));
-    const char *sets[] = {model, run, card, prompt, probes, other, "other_chat=assets/align/sft.valid.jsonl"};
+    const char *sets[] = {model, run, card, prompt, probes, other, "other_chat=[assets/align/sft.valid.jsonl]"};
     struct slm2_stage_args a = {.config = in_dir("stage.yml"), .sets = sets, .n_sets = 7};
     check_ok(slm2_selfknow(&a, &r, &err), &err);
     /* two of the six tokens that count differ, and the wrong answers were seen behind the negative token: 0.35 was reached */

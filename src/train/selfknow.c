@@ -30,7 +30,7 @@ const struct slm2_opt slm2_selfknow_settings[] = {
     ROW(few_shot, "few_shot", SLM2_OPT_STR, 0, 0, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
     ROW(probes, "probes", SLM2_OPT_STR, 0, 0, "", "YAML: held-out questions about the model, measured before and after"),
     ROW(probe.texts, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
-    ROW(probe.chats, "other_chat", SLM2_OPT_STRS, 0, 0, NULL, "held-out conversations, JSONL {\"messages\"}: likewise"),
+    {"other_chat", SLM2_OPT_LIST, offsetof(struct opts, probe.chats), 0, 0, NULL, "held-out conversations, data sets as those of `slm2 sft`: likewise; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
     ROW(probe.data, "other_data", SLM2_OPT_STR, 0, 0, "", "folder of `data build`: its held-out documents likewise, as documents"),
     ROW(probe.max_tokens, "other_data_tokens", SLM2_OPT_INT, 1, 1 << 30, "8192", "tokens of each source of other_data"),
     ROW(negative_token, "negative_token", SLM2_OPT_STR, 0, 0, "<|reg0|>", "special token in place of the assistant's for negative answers"),

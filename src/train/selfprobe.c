@@ -96,11 +96,13 @@ slm2_status slm2_selfprobe_open(struct slm2_selfprobe *p, const struct slm2_self
     co.chat = tune->o->chat;
     co.n_ctx = slm2_min_int(tune->o->max_tok, tune->t->model->cfg.n_ctx);
     co.bad_is_fatal = true;
-    return slm2_convos_load(&p->chat, (const char *const *)o->chats.items, o->chats.n, tune->tok, &co, err);
+    SLM2_TRY(slm2_convos_load(&p->chat, o->chats.items, o->chats.n, tune->tok, &co, err));
+    return slm2_convos_pack(&p->chat, 0, false, &p->rows, err);
 }
 
 void slm2_selfprobe_free(struct slm2_selfprobe *p)
 {
+    slm2_convo_rows_free(&p->rows);
     slm2_convos_free(&p->chat);
     free(p->text);
     free(p->doc);
@@ -129,11 +131,11 @@ static slm2_status chat_loss(struct slm2_selfprobe *p, struct slm2_tune *tune, s
 {
     int64_t n = 0;
     double loss = 0;
-    for (int i = 0; i < p->chat.n; i++) {
+    for (int i = 0; i < p->rows.n_rows; i++) {
         slm2_batch_clear(&tune->batch);
-        SLM2_TRY(slm2_convos_add(&p->chat, i, 1, &tune->batch, err));
+        SLM2_TRY(slm2_convos_add_row(&p->chat, &p->rows, i, 1, &tune->batch, err));
         loss += slm2_trainer_evaluate(tune->t, &tune->batch);
-        n += slm2_convos_count(&p->chat, i);
+        n += slm2_convos_count_row(&p->chat, &p->rows, i);
     }
     if (n) slm2_tune_metric(tune, "valid_loss_chat", loss / (double)n);
     return SLM2_OK;

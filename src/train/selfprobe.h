@@ -11,7 +11,7 @@
  *     valid_loss_chat  nats a token of the assistant's words in held-out conversations ("what fine-tuning learnt") */
 #ifndef SLM2_TRAIN_SELFPROBE_H
 #define SLM2_TRAIN_SELFPROBE_H
-#include "data/convo.h"
+#include "data/convo_rows.h"
 #include "tok/chat.h"
 #include "train/selfcard.h"
 #include "train/tune.h"
@@ -21,7 +21,8 @@ struct slm2_selfprobe {
     enum slm2_chat_template tmpl;
     int answer_tokens;             /* longest greedy answer */
     const char *run;               /* folder of answers.jsonl, borrowed */
-    struct slm2_convos chat;       /* held-out conversations */
+    struct slm2_convos chat;       /* held-out conversations, and their rows */
+    struct slm2_convo_rows rows;
     int32_t *text;                 /* [n_text] ids of the held-out documents, EOS before each */
     size_t n_text;
     size_t *doc;                   /* [n_doc + 1] where each begins in text */
@@ -29,7 +30,7 @@ struct slm2_selfprobe {
 };
 struct slm2_selfprobe_opts {
     struct slm2_conf_list texts;   /* of char *: JSONL files of {"text": ...} */
-    struct slm2_conf_list chats;   /* of char *: JSONL files of {"messages": [...]} */
+    struct slm2_conf_list chats;   /* of struct slm2_convo_set */
     char *data;                    /* a folder of `data build` whose held-out documents are read as well; "": none */
     int max_tokens;                /* of each source of that folder */
     int answer_tokens;
