@@ -349,7 +349,8 @@ static void test_adapter(void **state)
     snprintf(adapter, sizeof adapter, "%s/adapter", root);
     snprintf(merged, sizeof merged, "%s/merged", root);
     assert_int_equal(slm2_model_open(&m, slm2_test_data("golden/tiny"), &err), SLM2_OK);
-    assert_int_equal(slm2_lora_add(m, &o, 1, false, &err), SLM2_OK);
+    assert_int_equal(slm2_lora_add(m, &o, false, &err), SLM2_OK);
+    slm2_lora_start(m->lora, 1);
     for (int i = 1; i < m->lora->params.n; i += 2) m->lora->params.v[i].master[0] = 3; /* one number of each B */
     assert_int_equal(slm2_lora_save(m->lora, "base", adapter, &err), SLM2_OK);
     slm2_model_free(m);

@@ -72,7 +72,8 @@ static void open_bench(struct bench *t, const char *backend, const char *path, b
     check_ok(slm2_ctx_init(&t->c, &(struct slm2_ctx_opts){.backend = backend, .n_threads = threads, .exact = true}, &err), &err);
     if (adapted) {
         check_ok(slm2_model_open(&t->m, path, &err), &err);
-        check_ok(slm2_lora_add(t->m, &o, 11, true, &err), &err);
+        check_ok(slm2_lora_add(t->m, &o, true, &err), &err);
+        slm2_lora_start(t->m->lora, 11);
         move_b(t->m->lora);
     } else check_ok(slm2_model_trainable(&t->m, path, NULL, 0, SLM2_FP32, &err), &err);
     check_ok(slm2_acts_new(&t->a, t->m, &t->c, plan, act, N_TOK, 17, &err), &err);
@@ -301,7 +302,8 @@ static void a_fresh_one_changes_nothing(void **state)
     opts.rslora = true;
     for (int i = 0; i < 2; i++) {
         check_ok(slm2_model_open(&m[i], base_on_disk(false, SLM2_F32), &err), &err);
-        check_ok(slm2_lora_add(m[i], &opts, (uint64_t)i, false, &err), &err);
+        check_ok(slm2_lora_add(m[i], &opts, false, &err), &err);
+        slm2_lora_start(m[i]->lora, (uint64_t)i);
     }
     assert_int_equal(m[0]->lora->params.n, 2 * 2 * 2);
     assert_int_equal(m[0]->lora->params.n_elem, 2 * RANK * (48 + 48 + 72 + 48));
@@ -322,7 +324,8 @@ static const char *saved(const char *name, uint32_t targets)
     struct slm2_err err;
     struct slm2_lora_opts o = some(targets);
     check_ok(slm2_model_open(&m, base_on_disk(false, SLM2_F32), &err), &err);
-    check_ok(slm2_lora_add(m, &o, 11, false, &err), &err);
+    check_ok(slm2_lora_add(m, &o, false, &err), &err);
+    slm2_lora_start(m->lora, 11);
     move_b(m->lora);
     check_ok(slm2_lora_save(m->lora, "the/base", in_dir(name), &err), &err);
     slm2_model_free(m);
@@ -349,7 +352,8 @@ static void peft_form(void **state)
     assert_true(m->lora->scale == 1.4f && m->lora->o.targets == slm2_lora_all_targets());
     check_ok(slm2_model_open(&fresh, base_on_disk(false, SLM2_F32), &err), &err);
     struct slm2_lora_opts o = some(slm2_lora_all_targets());
-    check_ok(slm2_lora_add(fresh, &o, 11, false, &err), &err);
+    check_ok(slm2_lora_add(fresh, &o, false, &err), &err);
+    slm2_lora_start(fresh->lora, 11);
     move_b(fresh->lora);
     assert_memory_equal(slm2_model_master(m), slm2_model_master(fresh), sizeof(float) * m->lora->params.flat_elems);
     slm2_model_free(m);

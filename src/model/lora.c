@@ -75,19 +75,19 @@ static slm2_status lay(struct slm2_lora *o, bool trainable, struct slm2_err *err
     return SLM2_OK;
 }
 
-/* A as nn.Linear begins: kaiming_uniform with a = sqrt(5) has the bound sqrt(6 / ((1 + 5) n_in)). */
-static void fill(struct slm2_lora *o, uint64_t seed)
+/* As nn.Linear begins: kaiming_uniform with a = sqrt(5) has the bound sqrt(6 / ((1 + 5) n_in)). */
+void slm2_lora_start(struct slm2_lora *o, uint64_t seed)
 {
     for (int i = 0; i < o->params.n; i++) {
         struct slm2_param *p = &o->params.v[i];
-        if (p->part != SLM2_PART_LORA_A) continue; /* B is zero as the arena made it */
+        if (p->part != SLM2_PART_LORA_A) continue;
         double bound = 1 / sqrt((double)p->n_col);
         for (size_t k = 0; k < (size_t)p->n_row * (size_t)p->n_col; k++)
             p->master[k] = (float)((2 * slm2_rng_uniform(seed, SLM2_RNG_LORA, (uint64_t)i, k) - 1) * bound);
     }
 }
 
-slm2_status slm2_lora_add(struct slm2_model *m, const struct slm2_lora_opts *opts, uint64_t seed, bool trainable, struct slm2_err *err)
+slm2_status slm2_lora_add(struct slm2_model *m, const struct slm2_lora_opts *opts, bool trainable, struct slm2_err *err)
 {
     assert(!m->lora && !m->params.v[0].grad);
     if (opts->rank < 1 || opts->rank > SLM2_LORA_MAX_RANK) return slm2_fail(err, SLM2_EUSAGE, "an adapter of rank %d: want 1 to %d", opts->rank, SLM2_LORA_MAX_RANK);
@@ -103,7 +103,6 @@ slm2_status slm2_lora_add(struct slm2_model *m, const struct slm2_lora_opts *opt
         slm2_lora_free(o);
         return st;
     }
-    fill(o, seed);
     m->lora = o;
     return SLM2_OK;
 }

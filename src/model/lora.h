@@ -29,10 +29,12 @@ struct slm2_lora {
     struct slm2_params params; /* layer by layer, A then B of each target, with w == master */
     struct slm2_arena mem;     /* weights, then gradients when trainable */
 };
-/* A fresh adapter for m, which takes it (m->lora) and frees it; a random A for (seed, parameter, element).  trainable: with gradients.  m must be a
- * mapped model without an adapter, and its activations are to be made afterwards. */
-slm2_status slm2_lora_add(struct slm2_model *m, const struct slm2_lora_opts *o, uint64_t seed, bool trainable, struct slm2_err *err);
-/* The same with the rank, targets and numbers of a PEFT folder.  Every size and name is checked; what this program does not compute (DoRA, biases,
+/* An adapter of zeros for m, which takes it (m->lora) and frees it.  trainable: with gradients.  m must be a mapped model without an adapter, and its
+ * activations are to be made afterwards. */
+slm2_status slm2_lora_add(struct slm2_model *m, const struct slm2_lora_opts *o, bool trainable, struct slm2_err *err);
+/* A as training begins: (seed, parameter, element) decide each number. */
+void slm2_lora_start(struct slm2_lora *o, uint64_t seed);
+/* slm2_lora_add with the rank, targets and numbers of a PEFT folder.  Every size and name is checked; what this program does not compute (DoRA, biases,
  * patterns of ranks, other modules) is refused by name. */
 slm2_status slm2_lora_open(struct slm2_model *m, const char *dir, bool trainable, struct slm2_err *err);
 void slm2_lora_free(struct slm2_lora *o);

@@ -75,18 +75,22 @@ slm2_status slm2_lora_save(const struct slm2_lora *o, const char *base, const ch
     return st;
 }
 
-/* Which matrices have an adapter: those of the first layer tell. */
-static uint32_t targets_of(const struct slm2_tensors *ts)
+/* Which matrices have an adapter: those of the first layer tell.  Their rank is looked at before memory is taken for it. */
+static slm2_status find_targets(struct slm2_lora_opts *o, const struct slm2_tensors *ts, const char *path, struct slm2_err *err)
 {
-    uint32_t targets = 0;
-    char name[128];
+    char name[128], got[96];
     for (int k = 0; k < SLM2_N_PARAM_KIND; k++) {
         const struct slm2_param p = {.kind = (enum slm2_param_kind)k, .part = SLM2_PART_LORA_A};
         if (!(slm2_lora_all_targets() >> k & 1)) continue;
         slm2_param_hf_name(&p, 0, name);
-        if (slm2_tensors_find(ts, name)) targets |= 1u << k;
+        const struct slm2_tensor *t = slm2_tensors_find(ts, name);
+        if (t && (t->n_dim != 2 || t->dim[0] != o->rank)) {
+            slm2_tensor_shape(t, got);
+            return slm2_fail(err, SLM2_EFORMAT, "%s: tensor \"%s\" has shape %s, " SLM2_LORA_CONFIG " says r = %d", path, name, got, o->rank);
+        }
+        if (t) o->targets |= 1u << k;
     }
-    return targets;
+    return o->targets ? SLM2_OK : slm2_fail(err, SLM2_EFORMAT, "%s: no tensor is called base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight or the like: not an adapter of this family", path);
 }
 
 /* All tensors that the adapter needs are there: more are of something else.  Names differ, so one of the first params->n + 1 is unknown. */
@@ -108,9 +112,8 @@ static slm2_status read_weights(struct slm2_model *m, struct slm2_lora_opts *o, 
 {
     struct slm2_tensors ts;
     SLM2_TRY(slm2_safetensors_open(&ts, path, err));
-    o->targets = targets_of(&ts);
-    slm2_status st = o->targets ? SLM2_OK : slm2_fail(err, SLM2_EFORMAT, "%s: no tensor is called base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight or the like: not an adapter of this family", path);
-    if (st == SLM2_OK) st = slm2_lora_add(m, o, 0, trainable, err);
+    slm2_status st = find_targets(o, &ts, path, err);
+    if (st == SLM2_OK) st = slm2_lora_add(m, o, trainable, err);
     if (st == SLM2_OK) st = slm2_params_hf_read(&m->lora->params, &ts, m->lora->params.v[0].master, path, err);
     if (st == SLM2_OK) st = refuse_others(&m->lora->params, &ts, path, err);
     slm2_tensors_free(&ts);

@@ -66,7 +66,10 @@ static slm2_status open_adapted(struct slm2_trainer *t, const struct slm2_traine
 {
     if (o->n_micro) return slm2_fail(err, SLM2_EUSAGE, "an adapter is trained by one rank that sums its micro-batches in order");
     SLM2_TRY(slm2_model_open(&t->model, o->model_path, err));
-    return o->adapter ? slm2_lora_open(t->model, o->adapter, true, err) : slm2_lora_add(t->model, o->lora, o->seed, true, err);
+    if (o->adapter) return slm2_lora_open(t->model, o->adapter, true, err);
+    SLM2_TRY(slm2_lora_add(t->model, o->lora, true, err));
+    slm2_lora_start(t->model->lora, o->seed);
+    return SLM2_OK;
 }
 
 slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_trainer_opts *o, struct slm2_err *err)
