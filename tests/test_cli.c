@@ -326,9 +326,9 @@ static void test_launched(void **state)
     for (size_t i = 0; i < 3; i++) expect_as(one[i], "pretrain --run no-run --set train.steps=1", 2, "no data");
     expect_as("SLURM_STEP_NUM_TASKS=2", "pretrain --run no-run --set train.steps=1", 2, "started as one of 2 tasks (SLURM_STEP_NUM_TASKS)");
     static const char *const stages[] = {"sft", "dpo", "selfknow"}, *const many[] = {"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2", "PMIX_RANK=0", "SLURM_STEP_NUM_TASKS=3"};
-    char args[200], says[64];
+    char args[300], says[64];
     for (int i = 0; i < 3; i++) {
-        snprintf(args, sizeof args, "%s --model no-model --run no-run%s", stages[i], i == 2 ? " --facts {}" : "");
+        snprintf(args, sizeof args, "%s --model no-model --run no-run%s", stages[i], i == 2 ? " --card assets/selfknow/card-nano.yml --few-shot assets/selfknow/few_shot-nano.yml" : "");
         snprintf(says, sizeof says, "%s runs as one process", stages[i]);
         for (int k = 0; k < 3; k++) expect_as(many[k], args, 2, says);
         assert_false(slm2_path_exists("no-run")); /* refused before anything is written */
