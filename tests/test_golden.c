@@ -443,6 +443,7 @@ struct pairs { /* chosen and rejected answers as sequences 2i and 2i + 1 of one 
     struct slm2_batch b;
     int n;
     double *ref, *pi; /* [2n] summed log-probabilities */
+    struct slm2_dpo_terms *terms; /* [n] of the last pairs_loss */
 };
 
 static void add_answer(struct slm2_batch *b, const json_t *prompt, const json_t *answer)
@@ -469,6 +470,7 @@ static struct pairs pairs_open(const json_t *list)
     }
     p.ref = calloc(2 * (size_t)p.n, sizeof *p.ref);
     p.pi = calloc(2 * (size_t)p.n, sizeof *p.pi);
+    p.terms = calloc((size_t)p.n, sizeof *p.terms);
     return p;
 }
 
@@ -480,16 +482,15 @@ static void pairs_sum(const struct pairs *p, const float *lp, double *sum)
     }
 }
 
-/* Mean loss over the pairs; row weights for the backward; margins into margin[n] unless NULL. */
-static double pairs_loss(struct pairs *p, double beta, double *margin, double *accuracy)
+/* Mean loss over the pairs, their terms, row weights for the backward. */
+static double pairs_loss(struct pairs *p, double beta, double *accuracy)
 {
     double loss = 0;
     int right = 0;
     for (int i = 0; i < p->n; i++) {
-        struct slm2_dpo_terms t = slm2_dpo_loss(SLM2_DPO_SIGMOID, p->pi[2 * i], p->pi[2 * i + 1], p->ref[2 * i], p->ref[2 * i + 1], beta, 0);
+        struct slm2_dpo_terms t = p->terms[i] = slm2_dpo_loss(SLM2_DPO_SIGMOID, p->pi[2 * i], p->pi[2 * i + 1], p->ref[2 * i], p->ref[2 * i + 1], beta, 0);
         loss += t.loss / p->n;
         right += t.margin > 0;
-        if (margin) margin[i] = t.margin;
         for (int s = 2 * i; s < 2 * i + 2; s++)
             for (int r = p->b.cu_seqlens[s]; r < p->b.cu_seqlens[s + 1]; r++) /* loss = -sum weight lp */
                 p->b.weight[r] = p->b.target[r] < 0 ? 0 : (float)((s == 2 * i ? -1 : 1) * t.d_chosen / p->n);
@@ -511,14 +512,23 @@ static double list_error(const json_t *want, const double *got, int step, int n)
 static void dpo_gradient(struct golden *g, struct pairs *p, const json_t *j, struct slm2_trainer *t, const char *beta_key)
 {
     char what[200], file[200];
-    double beta = atof(beta_key), margin[64], accuracy;
+    double beta = atof(beta_key), accuracy;
     bool strong = beta > 0.05;
     const json_t *ref = json_object_get(json_object_get(j, "by_beta"), beta_key);
-    double loss = pairs_loss(p, beta, margin, &accuracy);
+    double loss = pairs_loss(p, beta, &accuracy);
     snprintf(what, sizeof what, "dpo beta %s: loss", beta_key);
     golden_within(g, what, fabs(loss - num(ref, "loss")), tol(g, strong ? 5e-6 : 1e-6, strong ? 1e-2 : 1e-3));
-    snprintf(what, sizeof what, "dpo beta %s: margin, max abs", beta_key);
-    golden_within(g, what, list_error(json_object_get(ref, "margin"), margin, 1, p->n), tol(g, strong ? 4e-5 : 4e-6, strong ? 8e-2 : 8e-3));
+    /* a reward is beta times two sums that may be off by 2e-4 (0.3) each; the loss changes at most half as much as the margin */
+    const struct { const char *key; const double *got; double tol, tol_bf16; } lists[] = {
+        {"margin", &p->terms->margin, strong ? 4e-5 : 4e-6, strong ? 8e-2 : 8e-3},
+        {"reward_chosen", &p->terms->reward_chosen, beta * 4e-4, beta * 0.6},
+        {"reward_rejected", &p->terms->reward_rejected, beta * 4e-4, beta * 0.6},
+        {"loss_per_pair", &p->terms->loss, strong ? 2e-5 : 2e-6, strong ? 4e-2 : 4e-3},
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        snprintf(what, sizeof what, "dpo beta %s: %s, max abs", beta_key, lists[i].key);
+        golden_within(g, what, list_error(json_object_get(ref, lists[i].key), lists[i].got, sizeof *p->terms / sizeof(double), p->n), tol(g, lists[i].tol, lists[i].tol_bf16));
+    }
     snprintf(what, sizeof what, "dpo beta %s: accuracy", beta_key);
     golden_equal(g, what, accuracy, num(ref, "accuracy"));
     slm2_trainer_begin(t);
@@ -541,7 +551,7 @@ static void dpo_rmsprop(struct golden *g, struct pairs *p, const json_t *j, cons
 {
     struct slm2_err err;
     char what[200], file[300];
-    double beta = num(run, "beta"), lr = num(run, "lr"), margin[64];
+    double beta = num(run, "beta"), lr = num(run, "lr");
     struct slm2_optim optim = slm2_optim_rmsprop();
     optim.alpha = (float)num(run, "alpha");
     optim.eps = (float)num(run, "eps");
@@ -554,7 +564,7 @@ static void dpo_rmsprop(struct golden *g, struct pairs *p, const json_t *j, cons
         slm2_trainer_begin(t);
         slm2_trainer_forward(t, &p->b);
         pairs_sum(p, t->lp, p->pi);
-        double loss = pairs_loss(p, beta, margin, NULL), want = last ? num(run, "final_loss") : num(json_array_get(steps, s), "loss");
+        double loss = pairs_loss(p, beta, NULL), want = last ? num(run, "final_loss") : num(json_array_get(steps, s), "loss");
         snprintf(what, sizeof what, "rmsprop beta %g lr %g step %zu: loss", beta, lr, s);
         golden_within(g, what, fabs(loss - want), tol(g, 5e-6, 1e-2));
         if (last) break;
@@ -596,7 +606,7 @@ static void test_dpo(struct golden *g)
     slm2_trainer_free(ref);
     slm2_trainer_free(t);
     slm2_batch_free(&p.b);
-    free(p.ref), free(p.pi);
+    free(p.ref), free(p.pi), free(p.terms);
     json_decref(j);
 }
 
