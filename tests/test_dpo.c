@@ -1,6 +1,6 @@
 /* test_dpo.c - preference optimisation in parts: losses and gradients, published record shapes and their filters, the reference's store.
  *
- *     test_dpo [DIR]     DIR: a folder with dpo_loss.golden.json and samples/ (or align_samples/) of the form of tests/data, the default */
+ *     test_dpo [DIR]     DIR: a folder with dpo_loss.golden.json and samples/ of the form of tests/data/align, the default */
 #include <math.h>
 #include <string.h>
 
@@ -135,7 +135,7 @@ static void judge_file(struct judged *g, const char *path, enum slm2_pref_format
     check_ok(slm2_records_read(path, 0, false, judge, g, &n_bad, &err), &err);
     int64_t n_invalid = 0;
     for (int i = 0; i < g->n; i++) n_invalid += g->verdict[i] == SLM2_PREF_INVALID;
-    assert_int_equal(n_bad, n_invalid);
+    assert_int_equal(n_bad, g->n ? n_invalid : 1); /* none came here: refused as no record at all */
     slm2_seen_close(&g->seen);
     slm2_buf_free(&g->key);
 }
@@ -144,7 +144,7 @@ static void judge_file(struct judged *g, const char *path, enum slm2_pref_format
 static void test_samples(void **state)
 {
     static const struct slm2_pref_rules rules = {.min_score = 8};
-    json_t *expected = read_json(data_path("align_samples", "samples", "expected.json"));
+    json_t *expected = read_json(data_path("align/samples", "samples", "expected.json"));
     struct slm2_tok *tok;
     struct slm2_err err;
     (void)state;
@@ -156,7 +156,7 @@ static void test_samples(void **state)
         struct slm2_pairs p;
         struct slm2_pair_opts o = slm2_pair_opts_default();
         snprintf(name, sizeof name, "%s.jsonl", slm2_pref_formats[f]);
-        snprintf(path, sizeof path, "%s", data_path("align_samples", "samples", name));
+        snprintf(path, sizeof path, "%s", data_path("align/samples", "samples", name));
         judge_file(&g, path, (enum slm2_pref_format)f, &rules);
         assert_true(g.n > 0);
         assert_int_equal(g.n, json_array_size(records));

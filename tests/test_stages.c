@@ -219,7 +219,7 @@ static void test_dpo(void **state)
     resumes(slm2_dpo, sets, 6, "valid_margin", 1, true);
 }
 
-#define ORCA "[{format: orca_dpo_pairs, path: tests/data/align_samples/orca_dpo_pairs.jsonl}]"
+#define ORCA "[{format: orca_dpo_pairs, path: tests/data/align/samples/orca_dpo_pairs.jsonl}]"
 
 /* The other losses, on a published shape. */
 static void test_dpo_losses(void **state)
