@@ -58,6 +58,12 @@ static void test_usage(void **state)
     expect("logits", 2, NULL, "model");
     expect("generate --model m --top-p 3 --ids 1", 2, NULL, "top_p");
     expect("generate --model no-such-model --ids 1", 1, NULL, "no-such-model");
+    expect("eval", 2, NULL, "--model is missing");
+    expect("eval --list", 0, "\nleaderboard ", NULL);
+    expect("eval --tasks astrology --show 1", 2, NULL, "eval --list");
+    expect("eval --tasks piqa --show 1", 1, NULL, "ybisk/piqa, split validation (1838) as piqa/items.jsonl");
+    expect("eval --tasks piqa --data-dir tests/data/eval --show 2", 0, "---- piqa, item 1, 0 examples\nQuestion: Dry a wet shoe.\nAnswer:\n  [ Fill it with water.]\n* [ Fill it with paper.]\n", NULL);
+    expect("eval --tasks piqa --data-dir tests/data/eval --show 1 --json", 0, "\"requests\":[[\"Question: Open a stuck jar.\\nAnswer:\",\" Warm the lid.\"]", NULL);
 }
 
 /* Every command that `slm2 help` lists explains itself on stdout with options and examples. */

@@ -313,6 +313,7 @@ static void test_forms(void **state)
     static const struct { const char *form, *item, *key, *want; } cases[] = { /* want NULL: refused; "skip": left out */
         {"winogrande", "{\"sentence\":\"a _ b _ c \",\"option1\":\"x\",\"option2\":\"y\"}", "contexts", "[\"a x\",\"a y\"]"},
         {"winogrande", "{\"sentence\":\"a _ b _ c \",\"option1\":\"x\",\"option2\":\"y\"}", "continuation", "\"b _ c\""},
+        {"hellaswag", "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":[\"x\",7]}", "choices", NULL}, {"hellaswag", "{\"activity_label\":\"a\",\"ctx_a\":\"b\"}", "choices", NULL},
         {"winogrande", "{\"sentence\":\"none\",\"option1\":\"x\",\"option2\":\"y\"}", "contexts", NULL},
         {"winogrande", "{\"sentence\":\"a _\",\"option1\":\"x\"}", "contexts", NULL},
         {"wsc273", "{\"text\":\"I saw it. It ran\",\"pronoun\":\"It\",\"pronoun_loc\":10,\"options\":[\"The cat\",\"a dog\"],\"label\":0}", "context_options", "[\"I saw it. The cat\",\"I saw it. a dog\"]"},
@@ -366,6 +367,9 @@ static void test_logiqa_text(void **state)
     put_file("raw/logiqa/items.txt", "\nb\nContext\n\nQuestion\n");
     assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "line 4"));
+    put_file("raw/logiqa/items.txt", "\ne\nContext\nQuestion\nA.a\nB.b\nC.c\nD.d\n");
+    assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "items.txt: record 1"));
     put_file("raw/logiqa/items.txt", "\nb\nContext\n");
     assert_int_equal(slm2_task_open(&t, "configs/tasks/logiqa.yml", &(struct slm2_task_opts){.data_dir = in_dir("raw"), .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
     assert_non_null(strstr(err.msg, "ends within"));
@@ -398,7 +402,7 @@ static void test_bad_tasks(void **state)
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: a\nnonsense: 1\n", "nonsense"}, {"prompt: '{q}'\ndata: items.jsonl\n", "name"},
         {"name: a\nprompt: '{q'\ndata: items.jsonl\n", "begins no"}, {"name: a\nprompt: '{zz}'\ndata: items.jsonl\nchoices: c\ngold: a\n", "zz"}, {"name: a\nprompt: '{q|loud}'\ndata: items.jsonl\n", "loud"},
         {"name: a\nprompt: '{q}'\ndata: none.jsonl\n", "none.jsonl"}, {"name: a\nprompt: '{q}'\n", "data"}, {"name: a\ndata: items.jsonl\n", "prompt"},
-        {"name: a/b\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: a\nkind: quiz\n", "quiz"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: q\ngold: a\n", "at least two"},
+        {"name: a/b\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: 'a{b}'\nprompt: '{q}'\ndata: items.jsonl\n", "letters"}, {"name: a\nkind: quiz\n", "quiz"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: q\ngold: a\n", "at least two"},
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: l\n", "names none"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: a\nmetrics: [f1]\n", "f1"},
         {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: 7\n", "names none"}, {"name: a\nprompt: '{q}'\ndata: items.jsonl\nchoices: c\ngold: l\nlabels: [de, fr]\n", "one of the labels"},
         {"name: a\nkind: generate\nprompt: '{q}'\ndata: items.jsonl\ngold: zz\n", "zz"}, {"name: a\nkind: generate\nprompt: '{q}'\ndata: items.jsonl\ngold: q\nnormalise: [regex]\n", "regex"},
@@ -421,6 +425,34 @@ static void test_bad_tasks(void **state)
     struct slm2_err err;
     assert_int_equal(slm2_task_define(&t, "configs/tasks/mmlu_subjects.yml", "astrology", &err), SLM2_EUSAGE);
     assert_non_null(strstr(err.msg, "astrology"));
+}
+
+/* Of a file with all parts a task takes its own, from lines and from one JSON array. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const char a[] = "{\"question\":\"Q1\",\"subject\":\"anatomy\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":1}", b[] = "{\"question\":\"on anatomy\",\"subject\":\"virology\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":2}";
+    struct slm2_err err;
+    assert_int_equal(slm2_dir_make(in_dir("parts/mmlu"), NULL), SLM2_OK);
+    for (int form = 0; form < 3; form++) {
+        struct slm2_task t;
+        struct slm2_buf text = {0};
+        slm2_buf_printf(&text, form == 0 ? "%s\n%s\n" : form == 1 ? "[%s,%s]" : "%s\n{\"anatomy\": %.0s\n", a, b);
+        put_file("parts/mmlu/items.jsonl", text.v);
+        slm2_buf_free(&text);
+        slm2_status st = slm2_task_open(&t, "configs/tasks/mmlu_subjects.yml", &(struct slm2_task_opts){.data_dir = in_dir("parts"), .part = "anatomy", .n_shot = 0, .rules = -1}, &err);
+        if (form == 2) {
+            assert_int_equal(st, SLM2_EFORMAT);
+            assert_non_null(strstr(err.msg, "line 2"));
+            break;
+        }
+        check_ok(st, &err);
+        assert_int_equal(t.n, 1);
+        assert_string_equal(text_at(slm2_task_item(&t, 0), "question"), "Q1");
+        slm2_task_free(&t);
+    }
+    assert_int_equal(slm2_task_open(&(struct slm2_task){0}, "configs/tasks/mmlu_subjects.yml", &(struct slm2_task_opts){.data_dir = in_dir("parts"), .part = "virology", .n_shot = 0, .rules = -1}, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "of part virology"));
 }
 
 /* Examples out of the items themselves: never the item, the same from call to call. */
@@ -805,7 +837,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_primitives), cmocka_unit_test(test_random_samples), cmocka_unit_test(test_strings), cmocka_unit_test(test_template), cmocka_unit_test(test_filters),
         cmocka_unit_test(test_gsm8k_filters), cmocka_unit_test(test_match), cmocka_unit_test(test_hellaswag_golden), cmocka_unit_test(test_forms), cmocka_unit_test(test_logiqa_text), cmocka_unit_test(test_wikitext),
-        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
+        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_parts), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
     int n_failed = cmocka_run_group_tests(tests, begin, end), n_tests = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
     return n_failed != 0;

@@ -56,6 +56,9 @@ static slm2_status hellaswag(json_t *item, struct slm2_err *err)
     SLM2_TRY(str(item, "activity_label", &activity, &n_activity, err));
     SLM2_TRY(str(item, "ctx_a", &a, &n_a, err));
     SLM2_TRY(str(item, "ctx_b", &b, &n_b, err));
+    json_array_foreach(endings, i, e) {
+        if (!json_is_string(e)) return slm2_fail(err, SLM2_EFORMAT, "field \"endings\": number %zu is no string", i);
+    }
     struct slm2_buf query = {0};
     slm2_buf_put(&query, activity, n_activity);
     slm2_buf_puts(&query, ": ");
@@ -64,7 +67,9 @@ static slm2_status hellaswag(json_t *item, struct slm2_err *err)
     slm2_py_capitalize(b, n_b, &query);
     slm2_status st = slm2_filter_apply("wikihow", &query, err);
     json_t *text = text_of(&query), *choices = json_array();
-    json_array_foreach(endings, i, e) json_array_append_new(choices, filtered(json_string_value(e) ? json_string_value(e) : "", json_string_length(e), "wikihow"));
+    json_array_foreach(endings, i, e) {
+        json_array_append_new(choices, filtered(json_string_value(e), json_string_length(e), "wikihow"));
+    }
     if (st == SLM2_OK) st = set(item, "query", text, err);
     else json_decref(text);
     if (st == SLM2_OK && json_array_size(choices) != json_array_size(endings)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a record");

@@ -1,5 +1,6 @@
 /* task.c - reads a task: its settings, its records, the draw of its examples.  Every setting is a row of the table below; anything else in the
  * YAML is an error. */
+#define _GNU_SOURCE /* memmem */
 #include "eval/task.h"
 
 #include <stdio.h>
@@ -7,10 +8,12 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/num.h"
 #include "data/records.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
+#include "eval/pystr.h"
 #include "eval/task_impl.h"
 
 const char *const slm2_task_kinds[] = {"choice", "word", "generate", "perplexity", NULL};
@@ -107,9 +110,11 @@ static slm2_status choose_part(struct slm2_task *t, const char *part, struct slm
 
 static slm2_status check_name(const struct slm2_task *t, struct slm2_err *err)
 {
-    size_t n = strlen(t->name), ok = strspn(t->name, t->part ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-" : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-{}");
-    if (n > 40 || ok != n) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\", want up to 40 letters, digits, '_' and '-'", t->name);
-    if (t->each.n && !strstr(t->name, "{each}") && !t->part) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\" lacks {each}, the parts would all be called so", t->name);
+    static const char letters[] = "{}ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    bool open = t->each.n && !t->part; /* {each} may stand in it */
+    size_t n = strlen(t->name);
+    if (n > 40 || strspn(t->name, open ? letters : letters + 2) != n) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\", want up to 40 letters, digits, '_' and '-'", t->name);
+    if (open && !strstr(t->name, "{each}")) return slm2_fail(err, SLM2_EFORMAT, "name: \"%.60s\" lacks {each}, the parts would all be called so", t->name);
     return SLM2_OK;
 }
 
@@ -217,6 +222,48 @@ static slm2_status take(void *user, json_t *j, const char *what, struct slm2_err
     return st == SLM2_OK ? st : slm2_wrap(err, st, "%s", what);
 }
 
+/* Records of one part out of a file with many (57 subjects would parse it 57 times over): lines that do not name the part are passed over
+ * unparsed.  *whole: it is no file of lines, and nothing was read. */
+static slm2_status read_part(struct loading *l, const char *path, bool *whole, struct slm2_err *err)
+{
+    const char *part = l->t->part, *line;
+    struct slm2_lines *lines;
+    size_t n;
+    char what[4200];
+    SLM2_TRY(slm2_lines_open(&lines, path, err));
+    slm2_status st = SLM2_OK;
+    *whole = false;
+    while (st == SLM2_OK && (st = slm2_lines_next(lines, &line, &n, err)) == SLM2_OK && line) {
+        json_t *j;
+        size_t blank = slm2_py_lstrip(line, n);
+        if (slm2_lines_number(lines) == 1 && blank < n && line[blank] == '[') {
+            *whole = true;
+            break;
+        }
+        if (!memmem(line, n, part, strlen(part))) continue;
+        snprintf(what, sizeof what, "%s: line %llu", path, (unsigned long long)slm2_lines_number(lines));
+        if ((st = slm2_json_parse(&j, line, n, what, err)) != SLM2_OK) break;
+        st = take(l, j, what, err);
+        json_decref(j);
+    }
+    slm2_lines_close(lines);
+    return st;
+}
+
+static slm2_status read_logiqa(struct loading *l, const char *path, struct slm2_err *err)
+{
+    json_t *list = json_array(), *j;
+    size_t i;
+    char what[4200];
+    slm2_status st = slm2_form_logiqa_text(path, list, err);
+    json_array_foreach(list, i, j) {
+        snprintf(what, sizeof what, "%s: record %zu", path, i + 1);
+        if (st == SLM2_OK) st = take(l, j, what, err);
+    }
+    json_decref(list);
+    return st;
+}
+
 /* out[cap]: the file in the data folder, beside the task's definition, or as it is named. */
 static slm2_status find_data(const struct slm2_task *t, const char *data_dir, const char *name, char *out, size_t cap, struct slm2_err *err)
 {
@@ -238,14 +285,17 @@ static slm2_status read_records(struct slm2_task *t, const char *data_dir, const
     char path[4096];
     struct loading l = {t, list};
     int64_t n_bad = 0;
+    size_t stem = strlen(name);
     slm2_status st = find_data(t, data_dir, name, path, sizeof path, err);
-    if (st == SLM2_EIO && strcmp(t->form, "logiqa") == 0) { /* the form in which it was published */
+    if (st == SLM2_EIO && strcmp(t->form, "logiqa") == 0 && stem > 6 && strcmp(name + stem - 6, ".jsonl") == 0) { /* the form in which it was published */
         char text[2048];
         struct slm2_err no;
-        snprintf(text, sizeof text, "%.*s.txt", (int)strcspn(name, "."), name);
-        if (find_data(t, data_dir, text, path, sizeof path, &no) == SLM2_OK) return slm2_form_logiqa_text(path, list, err);
+        snprintf(text, sizeof text, "%.*s.txt", (int)stem - 6, name);
+        if (find_data(t, data_dir, text, path, sizeof path, &no) == SLM2_OK) return read_logiqa(&l, path, err);
     }
-    return st == SLM2_OK ? slm2_records_read(path, 0, true, take, &l, &n_bad, err) : st;
+    bool whole = true;
+    if (st == SLM2_OK && t->part && *t->where) st = read_part(&l, path, &whole, err);
+    return st == SLM2_OK && whole ? slm2_records_read(path, 0, true, take, &l, &n_bad, err) : st;
 }
 
 /* Paths of texts are made final once, so that whoever measures need not search. */
@@ -285,7 +335,7 @@ static slm2_status draw(const struct slm2_task *t, struct slm2_pyrandom *r, uint
 {
     uint32_t n = (uint32_t)json_array_size(t->pool), k = (uint32_t)t->n_shot, found = 0;
     bool own = t->pool == t->items;
-    if (k + own > n) return slm2_fail(err, SLM2_EUSAGE, "%s: %u examples wanted, there are %u", t->name, k, n - (own && n > 0));
+    if (k + own > n) return slm2_fail(err, SLM2_EUSAGE, "%s: %u examples wanted, there are %u; want a larger pool, or fewer by --n-shot", t->name, k, n - (own && n > 0));
     for (uint32_t i = 0; i < k + own; i++) drawn[i] = i; /* first_n */
     if (t->sampler == RANDOM) SLM2_TRY(slm2_pyrandom_sample(r, n, k + own, drawn, err));
     for (uint32_t i = 0; i < k + own && found < k; i++) {
