@@ -117,11 +117,15 @@ static int make_all(void **state)
     put("pick_b.yml", "name: pick_b\nprompt: 'Answer truly and at once. {q}:'\ndata: b.jsonl\nchoices: c\ngold: a\nmetrics: [acc]\n");
     put("word.yml", "name: word\nkind: word\nprompt: '{q} is'\ntarget: ' {w}'\ndata: b.jsonl\nmetrics: [acc, perplexity]\n");
     put("say.yml", "name: say\nkind: generate\nprompt: '{q}'\ndata: a.jsonl\ngold: w\nmax_new: 6\nstop: [\"\\n\"]\nfilters:\n  - {name: first, steps: [first_word]}\n  - {name: all, steps: [strip]}\n");
+    put("text.yml", "name: text\nkind: perplexity\ndata: texts.jsonl\nn_ctx: 32\n");
+    put("texts.jsonl", "{\"text\":\"A first text, which is longer than a window of thirty-two tokens.\"}\n{\"text\":\"Second.\"}\n{\"text\":\"And a third one.\"}\n");
     char text[1500];
     snprintf(text, sizeof text, "name: by_items\naverage: items\ntasks:\n  - {task: %s, metric: acc}\n  - {task: %s, metric: acc}\n", in_dir("pick_a.yml"), in_dir("pick_b.yml"));
     put("by_items.yml", text);
     snprintf(text, sizeof text, "name: mixed\naverage: mean\ntasks:\n  - {task: %s, metric: acc_norm}\n  - {task: %s}\n  - {task: %s, metric: acc}\n", in_dir("pick_a.yml"), in_dir("by_items.yml"), in_dir("word.yml"));
     put("mixed.yml", text);
+    snprintf(text, sizeof text, "name: apart\naverage: mean\ntasks:\n  - {task: %s, metric: acc}\n  - {task: %s, metric: perplexity}\n", in_dir("pick_a.yml"), in_dir("word.yml"));
+    put("apart.yml", text);
     return 0;
 }
 
@@ -134,8 +138,8 @@ static int free_all(void **state)
 
 static void evaluate(struct slm2_eval_args a, const char *const *names, int n, struct slm2_eval_result *r)
 {
-    static char path[4][300];
-    const char *tasks[4];
+    static char path[5][300];
+    const char *tasks[5];
     struct slm2_err err;
     for (int i = 0; i < n; i++) {
         snprintf(path[i], sizeof path[i], "%s", in_dir(names[i]));
@@ -151,7 +155,7 @@ static void evaluate(struct slm2_eval_args a, const char *const *names, int n, s
     check_ok(slm2_eval(&a, r, &err), &err);
 }
 
-static const char *const all[] = {"pick_a.yml", "pick_b.yml", "word.yml", "say.yml"};
+static const char *const all[] = {"pick_a.yml", "pick_b.yml", "word.yml", "say.yml", "text.yml"};
 
 static void same_result(const struct slm2_eval_result *a, const struct slm2_eval_result *b)
 {
@@ -163,10 +167,10 @@ static void batches_do_not_matter(void **state)
 {
     (void)state;
     struct slm2_eval_result want, got;
-    evaluate((struct slm2_eval_args){.one_by_one = true}, all, 4, &want);
+    evaluate((struct slm2_eval_args){.one_by_one = true}, all, 5, &want);
     assert_true(want.work.n_passes == want.n_asked - 24); /* without the generated answers */
     for (int tokens = 16; tokens <= 4096; tokens *= 16) {
-        evaluate((struct slm2_eval_args){.batch_tokens = tokens}, all, 4, &got);
+        evaluate((struct slm2_eval_args){.batch_tokens = tokens}, all, 5, &got);
         same_result(&want, &got);
         assert_true(got.work.n_tokens < want.work.n_tokens / 2);
         slm2_eval_result_free(&got);
@@ -205,6 +209,18 @@ static void kept_file(void **state)
     json_decref(key2);
 }
 
+/* The first number that a shell command says in this folder of the test. */
+static long count(const char *command, const char *name)
+{
+    char line[500];
+    long n = 0;
+    snprintf(line, sizeof line, "cd %s 2>/dev/null && %s", in_dir(name), command);
+    FILE *f = popen(line, "r");
+    if (f && fscanf(f, "%ld", &n) != 1) n = 0;
+    if (f) pclose(f);
+    return n;
+}
+
 static void second_run_asks_nothing(void **state)
 {
     (void)state;
@@ -212,41 +228,31 @@ static void second_run_asks_nothing(void **state)
     struct slm2_err err;
     char keep[300];
     snprintf(keep, sizeof keep, "%s", in_dir("again"));
-    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &want);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 5, &want);
     assert_int_equal(want.n_kept, 0);
-    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &got);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 5, &got);
     assert_true(got.n_kept == got.n_asked && got.work.n_tokens == 0);
+    assert_int_equal(count("grep -c answers text-*.jsonl", "again"), 3); /* a text each, the second run added none */
     same_result(&want, &got);
     slm2_eval_result_free(&got);
-    evaluate((struct slm2_eval_args){.keep = keep}, all, 4, &got); /* more items: the first ones are there */
+    evaluate((struct slm2_eval_args){.keep = keep}, all, 5, &got); /* more items: the first ones are there */
     assert_true(got.n_kept == want.n_asked && got.n_asked > want.n_asked);
     slm2_eval_result_free(&got);
-    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .exact = true}, all, 4, &got);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .exact = true}, all, 5, &got);
     assert_int_equal(got.n_kept, 0);
     slm2_eval_result_free(&got);
     struct slm2_model *other;
     check_ok(slm2_model_open(&other, in_dir("other"), &err), &err);
-    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .model = other}, all, 4, &got);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .model = other}, all, 5, &got);
     assert_int_equal(got.n_kept, 0);
     slm2_eval_result_free(&got);
     slm2_model_free(other);
     put("pick_a.yml", "name: pick_a\nprompt: 'Answer falsely. {q}:'\ndata: a.jsonl\nchoices: c\ngold: a\nmetrics: [acc, acc_norm, acc_bytes]\n");
-    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 4, &got);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 5, &got);
     assert_int_equal(got.n_kept, want.n_asked - 40);
     slm2_eval_result_free(&got);
     put("pick_a.yml", "name: pick_a\nprompt: 'Answer truly and at once. {q}:'\ndata: a.jsonl\nchoices: c\ngold: a\nmetrics: [acc, acc_norm, acc_bytes]\n");
     slm2_eval_result_free(&want);
-}
-
-static off_t bytes_in(const char *name)
-{
-    char command[400];
-    off_t n = 0;
-    snprintf(command, sizeof command, "cat %s/*.jsonl 2>/dev/null | wc -c", in_dir(name));
-    FILE *f = popen(command, "r");
-    if (f && fscanf(f, "%ld", &n) != 1) n = 0;
-    if (f) pclose(f);
-    return n;
 }
 
 /* Killed when its files have grown so far, again and again until it comes through: the result of a run that nobody disturbed. */
@@ -257,17 +263,17 @@ static void killed_runs_go_on(void **state)
     char keep[300];
     int kills = 0, status = 0;
     snprintf(keep, sizeof keep, "%s", in_dir("killed"));
-    evaluate((struct slm2_eval_args){.batch_tokens = 32}, all, 4, &want);
-    for (off_t at = 500;; at += 4000) {
+    evaluate((struct slm2_eval_args){.batch_tokens = 32}, all, 5, &want);
+    for (long at = 500;; at += 4000) {
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
             struct slm2_eval_result r;
-            evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 4, &r);
+            evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 5, &r);
             _exit(0);
         }
         while (waitpid(pid, &status, WNOHANG) == 0) {
-            if (bytes_in("killed") >= at) kill(pid, SIGKILL); /* not yet waited for: the number is still this process */
+            if (count("cat *.jsonl | wc -c", "killed") >= at) kill(pid, SIGKILL); /* not yet waited for: the number is still this process */
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         }
         if (WIFEXITED(status)) break;
@@ -275,7 +281,7 @@ static void killed_runs_go_on(void **state)
     }
     assert_int_equal(WEXITSTATUS(status), 0);
     assert_true(kills > 0);
-    evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 4, &got);
+    evaluate((struct slm2_eval_args){.keep = keep, .batch_tokens = 32}, all, 5, &got);
     assert_true(got.n_kept == got.n_asked);
     same_result(&want, &got);
     slm2_eval_result_free(&got);
@@ -301,6 +307,9 @@ static void groups(void **state)
     ppl = slm2_eval_figure(&r, "word", "perplexity", &ppl_se);
     assert_true(ppl > 1 && ppl_se > 0 && isfinite(ppl_se));
     slm2_eval_result_free(&r);
+    evaluate((struct slm2_eval_args){0}, (const char *const[]){"apart.yml"}, 1, &r);
+    assert_true(isnan(slm2_eval_figure(&r, "apart", NULL, NULL))); /* an accuracy and a perplexity */
+    slm2_eval_result_free(&r);
 }
 
 static const char *string_at(const json_t *j, const char *key) { return json_string_value(json_object_get(j, key)); }
@@ -314,7 +323,7 @@ static void harness_files(void **state)
     struct slm2_err err;
     char path[4096], sample[4200];
     json_t *j, *list;
-    evaluate((struct slm2_eval_args){0}, all, 4, &r);
+    evaluate((struct slm2_eval_args){0}, all, 5, &r);
     struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m"};
     check_ok(slm2_harness_write(&r, &a, in_dir("out"), path, sizeof path, &err), &err);
     check_ok(slm2_json_read(&j, path, 1 << 24, &err), &err);

@@ -180,6 +180,8 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
     o.max_docs = a->limit;
+    o.kept = r->kept;
+    o.interrupt = a->interrupt;
     struct slm2_ppl_result *p = calloc(1, sizeof *p);
     if (!p) return slm2_fail(err, SLM2_ENOMEM, "no memory for the languages");
     slm2_status st = slm2_perplexity_files(a->model, a->tok, (const char *const *)r->t->data.items, r->t->data.n, &o, p, err);
@@ -189,7 +191,11 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
         snprintf(name, sizeof name, "%.40s.%.20s", r->t->name, p->lang[i].lang);
         st = put_ppl(r, name, &p->lang[i].p, err);
     }
-    if (st == SLM2_OK && r->samples) json_array_append_new(r->samples, slm2_ppl_result_json(p));
+    if (st == SLM2_OK && r->samples) {
+        json_t *sums = slm2_ppl_result_json(p);
+        json_object_del(sums, "seconds");
+        if (!sums || json_array_append_new(r->samples, sums)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
+    }
     free(p);
     return st;
 }
@@ -270,7 +276,7 @@ static slm2_status run_task(const struct slm2_eval_args *a, const struct slm2_su
     r.value = calloc(r.n * (size_t)r.n_metric + 1, sizeof *r.value);
     r.samples = a->samples ? json_array() : NULL;
     if (!r.value) st = slm2_fail(err, SLM2_ENOMEM, "%s: no memory for %zu items", t.name, r.n);
-    if (st == SLM2_OK && key && t.kind != SLM2_TASK_PERPLEXITY) st = slm2_kept_open(&r.kept, a->keep, t.name, key, err);
+    if (st == SLM2_OK && key) st = slm2_kept_open(&r.kept, a->keep, t.name, key, err);
     if (st == SLM2_OK) st = t.kind == SLM2_TASK_PERPLEXITY ? run_perplexity(&r, err) : run_items(&r, err);
     slm2_progress_end();
     if (st == SLM2_OK) st = slm2_eval_record(a, &t, first, slm2_now_s() - start, r.samples, result, err);
@@ -290,7 +296,7 @@ static const struct slm2_eval_metric *find(const struct slm2_eval_result *r, con
     return NULL;
 }
 
-struct members { double value[512], se[512], n[512]; size_t k; char metric[SLM2_EVAL_NAME]; bool lower; };
+struct members { double value[512], se[512], n[512]; size_t k; char metric[SLM2_EVAL_NAME]; bool lower, mixed; };
 
 /* The figures that a group averages; deep: those of the tasks below its member groups. */
 static slm2_status collect(const struct slm2_suite *s, const struct slm2_suite_group *g, bool deep, const struct slm2_eval_result *r, struct members *m, struct slm2_err *err)
@@ -307,7 +313,8 @@ static slm2_status collect(const struct slm2_suite *s, const struct slm2_suite_g
         if (m->k == sizeof m->value / sizeof m->value[0]) return slm2_fail(err, SLM2_ELIMIT, "group %s: more than %zu members", g->name, m->k);
         if (m->k == 0) snprintf(m->metric, sizeof m->metric, "%s", f->metric);
         else if (strcmp(m->metric, f->metric) != 0) snprintf(m->metric, sizeof m->metric, "average");
-        m->lower = m->k == 0 ? f->lower_is_better : m->lower && f->lower_is_better;
+        if (m->k == 0) m->lower = f->lower_is_better;
+        m->mixed = m->mixed || m->lower != f->lower_is_better;
         m->value[m->k] = f->value;
         m->se[m->k] = f->stderr_;
         m->n[m->k++] = (double)f->n;
@@ -320,7 +327,7 @@ static slm2_status put_group(const struct slm2_suite *s, const struct slm2_suite
     struct members m = {.k = 0};
     bool by_items = g->average == SLM2_AVERAGE_ITEMS;
     SLM2_TRY(collect(s, g, by_items, r, &m, err));
-    if (m.k == 0) return SLM2_OK;
+    if (m.k == 0 || m.mixed) return SLM2_OK; /* an accuracy and a perplexity have no mean */
     double sum = 0, n = 0;
     for (size_t i = 0; i < m.k; i++) {
         sum += by_items ? m.value[i] * m.n[i] : m.value[i];
@@ -332,15 +339,32 @@ static slm2_status put_group(const struct slm2_suite *s, const struct slm2_suite
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------------------------- */
+/* SHA-256 of the bytes of all tokens. */
+static slm2_status tokenizer_hash(const struct slm2_tok *tok, char hex[65], struct slm2_err *err)
+{
+    struct slm2_buf b = {0};
+    for (int32_t id = 0; id < slm2_tok_n_vocab(tok); id++) {
+        size_t n = 0;
+        const void *bytes = slm2_tok_bytes(tok, id, &n);
+        slm2_buf_printf(&b, "%zu ", n);
+        if (bytes) slm2_buf_put(&b, bytes, n);
+    }
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, hex);
+    slm2_buf_free(&b);
+    return st;
+}
+
 /* What, besides a request, decides the bits of its answer. */
 static slm2_status key_of(const struct slm2_eval_args *a, json_t **key, struct slm2_err *err)
 {
-    char hex[65];
+    char hex[65], tok_hex[65];
     struct slm2_ctx c;
     if (!a->model->path) return slm2_fail(err, SLM2_EUSAGE, "answers are kept for models in files only");
     SLM2_TRY(slm2_kept_model_hash(a->model->path, hex, err));
+    SLM2_TRY(tokenizer_hash(a->tok, tok_hex, err));
     SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
-    *key = json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "backend", c.ops->name, "isa", c.k->name, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",
+    *key = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "tokenizer", tok_hex, "backend", c.ops->name, "isa", c.k->name, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",
                      SLM2_EVAL_VERSION, "program", SLM2_VERSION);
     slm2_ctx_free(&c);
     return *key ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the key of the answers");

@@ -2,12 +2,14 @@
 #include "eval/metric.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/num.h"
 #include "eval/pyrandom.h"
 
-enum { CHUNK = 1000 }; /* resamples that one generator draws */
+enum { CHUNK = 1000, ROUND = 8 }; /* resamples that one generator draws; chunks between two looks at the bar */
 
 size_t slm2_eval_pick(const double *ll, const size_t *length, size_t n)
 {
@@ -52,6 +54,18 @@ double slm2_eval_stderr(const double *v, size_t n) { return deviation(v, n) / sq
 
 double slm2_eval_perplexity(const double *ll, size_t n) { return exp(-slm2_eval_mean(ll, n)); }
 
+/* Chunk i: perplexities of `size` resamples. */
+static void resample(const double *ll, size_t n, int i, int size, double *out)
+{
+    struct slm2_pyrandom r;
+    slm2_pyrandom_seed(&r, (uint64_t)i);
+    for (int k = 0; k < size; k++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++) sum += ll[(size_t)(slm2_pyrandom_real(&r) * (double)n)]; /* choices() */
+        out[k] = exp(-sum / (double)n);
+    }
+}
+
 slm2_status slm2_eval_perplexity_stderr(const double *ll, size_t n, int iters, int n_threads, double *out, struct slm2_err *err)
 {
     int size = slm2_min_int(CHUNK, iters), n_chunk = size > 0 ? iters / size : 0, total = n_chunk * size;
@@ -59,16 +73,12 @@ slm2_status slm2_eval_perplexity_stderr(const double *ll, size_t n, int iters, i
     if (total < 2 || n == 0) return SLM2_OK;
     double *v = calloc((size_t)total, sizeof *v);
     if (!v) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d resamples", total);
-#pragma omp parallel for num_threads(slm2_max_int(n_threads, 1)) schedule(static)
-    for (int i = 0; i < n_chunk; i++) {
-        struct slm2_pyrandom r;
-        slm2_pyrandom_seed(&r, (uint64_t)i);
-        for (int k = 0; k < size; k++) {
-            double sum = 0;
-            for (size_t j = 0; j < n; j++) sum += ll[(size_t)(slm2_pyrandom_real(&r) * (double)n)]; /* choices() */
-            v[i * size + k] = exp(-sum / (double)n);
-        }
+    for (int first = 0; first < n_chunk; first += ROUND) {
+#pragma omp parallel for num_threads(n_threads > 0 ? n_threads : omp_get_num_procs()) schedule(static)
+        for (int i = first; i < slm2_min_int(first + ROUND, n_chunk); i++) resample(ll, n, i, size, v + i * size);
+        slm2_progress("standard error", (double)first / n_chunk, "%d of %d resamples", first * size, total);
     }
+    slm2_progress_end();
     *out = deviation(v, (size_t)total);
     free(v);
     return SLM2_OK;

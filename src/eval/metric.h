@@ -13,7 +13,7 @@ double slm2_eval_stderr(const double *v, size_t n); /* of the mean: sample devia
 
 #define SLM2_BOOTSTRAP_ITERS 100000
 /* exp(-mean) of log-likelihoods and its standard error: the deviation over `iters` resamples (0: NaN), those of chunk i of min(1000, iters)
- * drawn by CPython's Random(i).choices.  Chunks go to threads, the bits do not depend on how many. */
+ * drawn by CPython's Random(i).choices.  Chunks go to threads (0: one per core), the bits do not depend on how many. */
 double slm2_eval_perplexity(const double *ll, size_t n);
 slm2_status slm2_eval_perplexity_stderr(const double *ll, size_t n, int iters, int n_threads, double *out, struct slm2_err *err);
 

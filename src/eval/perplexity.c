@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "data/corpus.h"
@@ -52,6 +53,14 @@ static int64_t count_words(const char *text, size_t n)
     return words;
 }
 
+/* Of one document: what the standard error is made of. */
+static void put_squares(struct slm2_ppl *one)
+{
+    one->nll2 = one->sum_logprob * one->sum_logprob;
+    one->nll_bytes = -one->sum_logprob * (double)one->n_bytes;
+    one->bytes2 = (double)one->n_bytes * (double)one->n_bytes;
+}
+
 slm2_status slm2_perplexity_text(struct slm2_scorer *s, const struct slm2_tok *tok, const char *text, size_t n, const char *original, size_t n_original, int n_ctx, int stride, int64_t max_tokens, struct slm2_ppl *p, struct slm2_err *err)
 {
     struct slm2_ids ids = {0};
@@ -71,9 +80,7 @@ slm2_status slm2_perplexity_text(struct slm2_scorer *s, const struct slm2_tok *t
     one.n_tokens = (int64_t)ids.n;
     one.n_bytes = (int64_t)(original ? n_original : n);
     one.n_words = original ? (int64_t)slm2_py_split_count(original, n_original) : count_words(text, n);
-    one.nll2 = one.sum_logprob * one.sum_logprob;
-    one.nll_bytes = -one.sum_logprob * (double)one.n_bytes;
-    one.bytes2 = (double)one.n_bytes * (double)one.n_bytes;
+    put_squares(&one);
     slm2_ppl_add(p, &one);
 done:
     slm2_ids_free(&ids);
@@ -112,7 +119,7 @@ static bool enough(const struct slm2_ppl_opts *o, const struct slm2_ppl *all)
 }
 
 /* One document into *one. */
-static slm2_status measure(struct slm2_scorer *s, const struct slm2_tok *tok, const struct slm2_doc *doc, const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r, struct slm2_ppl *one, struct slm2_err *err)
+static slm2_status measure_doc(struct slm2_scorer *s, const struct slm2_tok *tok, const struct slm2_doc *doc, const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r, struct slm2_ppl *one, struct slm2_err *err)
 {
     struct slm2_buf text = {0};
     int64_t left = o->max_tokens > 0 ? o->max_tokens - r->all.n_tokens : 0;
@@ -121,6 +128,33 @@ static slm2_status measure(struct slm2_scorer *s, const struct slm2_tok *tok, co
     if (st == SLM2_OK) st = slm2_perplexity_text(s, tok, text.v ? text.v : "", text.n, doc->text, doc->n, r->n_ctx, o->stride, left, one, err);
     slm2_buf_free(&text);
     return st;
+}
+
+/* The same, from a former run where that had it. */
+static slm2_status measure(struct slm2_scorer *s, const struct slm2_tok *tok, const struct slm2_doc *doc, const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r, struct slm2_ppl *one, struct slm2_err *err)
+{
+    char kind[200], id[SLM2_KEPT_ID], hex[65];
+    json_int_t tokens, words, bytes;
+    if (o->interrupt && *o->interrupt) return slm2_fail(err, SLM2_ESTOP, "stopped");
+    if (!o->kept) return measure_doc(s, tok, doc, o, r, one, err);
+    struct slm2_ids ids = {0}; /* tell one tokenizer from another */
+    slm2_status st = slm2_tok_encode(tok, doc->text, doc->n, slm2_tok_flags_default(tok), &ids, err);
+    slm2_sha256_hex(doc->text, doc->n, hex);
+    snprintf(kind, sizeof kind, "perplexity %d %d %d %lld %s", r->n_ctx, o->stride, o->wikitext, (long long)(o->max_tokens > 0 ? o->max_tokens - r->all.n_tokens : 0), hex);
+    slm2_kept_id(id, kind, ids.v, ids.n, NULL, 0);
+    slm2_ids_free(&ids);
+    if (st != SLM2_OK) return st;
+    json_t *j = (json_t *)(uintptr_t)slm2_kept_find(o->kept, id);
+    if (j && json_unpack(j, "{s:f, s:I, s:I, s:I}", "sum_logprob", &one->sum_logprob, "tokens", &tokens, "words", &words, "bytes", &bytes) == 0) {
+        *one = (struct slm2_ppl){.sum_logprob = one->sum_logprob, .n_docs = 1, .n_tokens = tokens, .n_words = words, .n_bytes = bytes};
+        put_squares(one);
+        return SLM2_OK;
+    }
+    SLM2_TRY(measure_doc(s, tok, doc, o, r, one, err));
+    if (one->n_docs != 1 || !isfinite(one->sum_logprob)) return SLM2_OK; /* nothing to keep, or no number of JSON's */
+    j = json_pack("{s:f, s:I, s:I, s:I}", "sum_logprob", one->sum_logprob, "tokens", (json_int_t)one->n_tokens, "words", (json_int_t)one->n_words, "bytes", (json_int_t)one->n_bytes);
+    SLM2_TRY(slm2_kept_put(o->kept, id, j, err));
+    return slm2_kept_sync(o->kept, err);
 }
 
 static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_ppl_result *r, struct slm2_err *err)

@@ -1,6 +1,9 @@
 /* perplexity.h - how well a model predicts text: per token, word and byte, and by language. */
 #ifndef SLM2_EVAL_PERPLEXITY_H
 #define SLM2_EVAL_PERPLEXITY_H
+#include <signal.h>
+
+#include "eval/kept.h"
 #include "eval/score.h"
 #include "tok/tok.h"
 #include <jansson.h>
@@ -25,6 +28,8 @@ struct slm2_ppl_opts {
     int stride;         /* 0: disjoint windows; -1: the harness's, see score.h */
     int64_t max_docs;   /* 0: all */
     int64_t max_tokens; /* stops after the document that reaches them; a document is cut to them; 0: all */
+    struct slm2_kept *kept; /* where documents' sums are kept as they come and looked for; or NULL */
+    const volatile sig_atomic_t *interrupt; /* SLM2_ESTOP between documents; or NULL */
     bool jsonl;         /* every file is JSONL; else by name (.txt and .md, also .gz and .zst: one document) */
     bool wikitext;      /* records {"page"} of WikiText: scored as form.h makes them, words and bytes counted as they are */
     const char *lang;   /* language of records that name none; NULL: the file's name without folder and endings */
