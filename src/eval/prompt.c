@@ -14,6 +14,7 @@ static void picked_free(struct picked *p)
 {
     json_decref(p->texts);
     free(p->is_true);
+    *p = (struct picked){0};
 }
 
 /* A member of item as a new JSON string; NULL: it is missing or no text. */

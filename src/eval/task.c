@@ -354,10 +354,14 @@ static slm2_status draw_all(struct slm2_task *t, const struct slm2_task_opts *o,
     t->order = malloc(n * sizeof *t->order);
     t->shot = malloc(bytes);
     uint32_t *drawn = calloc(k + 1, sizeof *drawn);
-    slm2_status st = t->order && t->shot && drawn ? SLM2_OK : no_memory(t, err);
-    for (uint32_t i = 0; i < n && st == SLM2_OK; i++) t->order[i] = i;
+    slm2_status st = SLM2_OK;
+    if (!t->order || !t->shot || !drawn) {
+        free(drawn);
+        return no_memory(t, err);
+    }
+    for (uint32_t i = 0; i < n; i++) t->order[i] = i;
     slm2_pyrandom_seed(&r, (uint64_t)(t->seed >= 0 ? t->seed : t->rules == SLM2_RULES_V03 ? 42 : 1234) + (uint64_t)o->seed);
-    if (st == SLM2_OK && t->rules == SLM2_RULES_V03) slm2_pyrandom_shuffle(&r, t->order, (uint32_t)n);
+    if (t->rules == SLM2_RULES_V03) slm2_pyrandom_shuffle(&r, t->order, (uint32_t)n);
     t->n = o->limit > 0 ? slm2_min_size(n, (size_t)o->limit) : n;
     for (size_t i = 0; i < t->n && k && st == SLM2_OK; i++) st = draw(t, &r, t->order[i], drawn, t->shot + i * k, err);
     free(drawn);
