@@ -99,6 +99,48 @@ static void test_bad_files(void **state)
     refused(card_text, prompt_text, "probes: [{ask: Who?, fact: name, right: I, wrong: [x], want: [x], weight: 2}]\n", "weight");
 }
 
+/* ---- the files that are shipped --------------------------------------------------------------------------------------- */
+static slm2_status no_probe(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    const struct slm2_self *s = user;
+    struct slm2_msgs m;
+    struct slm2_buf ask = {0}, said = {0};
+    SLM2_TRY(slm2_msgs_from_json(&m, j, what, err));
+    for (int i = 0; i < m.n; i++) {
+        slm2_buf_clear(&said);
+        check_ok(slm2_self_words(m.v[i].content, m.v[i].n, &said, err), err);
+        for (int k = 0; k < s->probes.n; k++) {
+            const char *p = ((struct slm2_self_probe *)s->probes.items)[k].ask;
+            slm2_buf_clear(&ask);
+            check_ok(slm2_self_words(p, strlen(p), &ask, err), err);
+            if (!strcmp(ask.v, said.v)) fail_msg("%s: the probe \"%s\" is learnt", what, p);
+        }
+    }
+    slm2_buf_free(&ask);
+    slm2_buf_free(&said);
+    slm2_msgs_free(&m);
+    return SLM2_OK;
+}
+
+static void test_shipped(void **state)
+{
+    struct slm2_err err;
+    struct slm2_self s;
+    int64_t n_bad;
+    (void)state;
+    check_ok(slm2_self_read(&s, "assets/selfknow/card.yml", "assets/selfknow/few_shot.yml", "assets/selfknow/probes.yml", &err), &err);
+    assert_int_equal(s.turns.n, 5); /* the card leaves nothing out */
+    assert_int_equal(s.topics.n, 3);
+    assert_int_equal(s.probes.n, 12);
+    slm2_self_free(&s);
+    check_ok(slm2_self_read(&s, "assets/selfknow/card-nano.yml", "assets/selfknow/few_shot-nano.yml", "assets/selfknow/probes-nano.yml", &err), &err);
+    assert_int_equal(s.turns.n, 3);
+    assert_int_equal(s.probes.n, 16);
+    check_ok(slm2_records_read("assets/selfknow/persona.jsonl", 0, true, no_probe, &s, &n_bad, &err), &err);
+    check_ok(slm2_records_read("assets/align/sft.jsonl", 0, true, no_probe, &s, &n_bad, &err), &err);
+    slm2_self_free(&s);
+}
+
 /* ---- filters ---------------------------------------------------------------------------------------------------------- */
 static void test_judge(void **state)
 {
@@ -294,7 +336,7 @@ static void test_probes_rise(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_probes_rise),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_probes_rise),
 };
 
 int main(void)

@@ -332,17 +332,21 @@ static slm2_status judge_message(struct draw *d, struct item *it, struct slm2_er
     return SLM2_OK;
 }
 
-/* Positive answers tell no other name and, where the message asks for a fact, that fact. */
+/* Positive answers tell no other name; where the message asks for a fact, they tell that fact, and elsewhere they do not bring up the name. */
 static slm2_status judge_positive(struct draw *d, struct item *it, struct slm2_err *err)
 {
     static const enum slm2_self_verdict as_positive[] = {SLM2_SELF_P_EMPTY, SLM2_SELF_P_NOT_TEXT, SLM2_SELF_P_CUT, SLM2_SELF_P_SHORT, SLM2_SELF_P_REPEATS};
-    bool others, told = true;
+    char *own[] = {d->a->self->card.name};
+    const struct slm2_conf_list name = {.items = own, .n = 1};
+    bool others, told;
     slm2_buf_clear(&d->words);
     SLM2_TRY(slm2_self_words(it->positive.v.v, it->positive.v.n, &d->words, err));
     enum slm2_self_verdict v = judge_words(it->positive.v.v, it->positive.v.n, d->words.v, is_cut(d, &it->positive), d->a->o->min_words);
     SLM2_TRY(slm2_self_holds(d->words.v, &d->a->self->card.others, &others, err));
-    if (it->topic) SLM2_TRY(slm2_self_holds(d->words.v, &it->topic->want, &told, err));
-    it->verdict = v != SLM2_SELF_KEPT ? as_positive[v - SLM2_SELF_M_EMPTY] : others || !told ? SLM2_SELF_P_UNFIT : SLM2_SELF_KEPT;
+    SLM2_TRY(slm2_self_holds(d->words.v, it->topic ? &it->topic->want : &name, &told, err));
+    if (v != SLM2_SELF_KEPT) it->verdict = as_positive[v - SLM2_SELF_M_EMPTY];
+    else if (others || (it->topic && !told)) it->verdict = SLM2_SELF_P_UNFIT;
+    else it->verdict = told && !it->topic ? SLM2_SELF_P_UNASKED : SLM2_SELF_KEPT;
     return SLM2_OK;
 }
 

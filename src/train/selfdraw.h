@@ -25,7 +25,8 @@
     X(M_SHORT, "message_short") X(M_REPEATS, "message_repeats") X(M_PROBE, "message_is_a_probe")     \
     X(M_DUPLICATE, "message_duplicate") X(M_NEAR, "message_near_duplicate")                          \
     X(P_EMPTY, "positive_empty") X(P_NOT_TEXT, "positive_not_text") X(P_CUT, "positive_cut_off")     \
-    X(P_SHORT, "positive_short") X(P_REPEATS, "positive_repeats") X(P_UNFIT, "positive_unfit")       \
+    X(P_SHORT, "positive_short") X(P_REPEATS, "positive_repeats") X(P_UNASKED, "positive_unasked")   \
+    X(P_UNFIT, "positive_unfit")                                                                     \
     X(N_EMPTY, "negative_empty") X(N_NOT_TEXT, "negative_not_text") X(N_CUT, "negative_cut_off")     \
     X(N_SHORT, "negative_short") X(N_REPEATS, "negative_repeats") X(N_KNOWS, "negative_knows")       \
     X(SAME, "negative_is_positive")
