@@ -278,8 +278,8 @@ static void put_speed(struct slm2_buf *b, const struct slm2_report_run *p)
         slm2_page_cell(b, "n", slm2_text_count(s, row[i].v));
         slm2_buf_puts(b, "</tr>");
     }
-    static const struct { const char *key, *name; } part[] = {{"time_step_s", "of the time: steps, %"}, {"time_data_s", "of the time: reading rows, %"}, {"time_ledger_s", "of the time: the ledger, %"},
-                                                              {"time_valid_s", "of the time: validation, %"}, {"time_ckpt_s", "of the time: checkpoints, %"}};
+    static const struct { const char *key, *name; } part[] = {{"time_step_s", "of the time since the last start: steps, %"}, {"time_data_s", "reading rows, %"}, {"time_ledger_s", "the ledger, %"},
+                                                              {"time_valid_s", "validation, %"}, {"time_ckpt_s", "checkpoints, %"}};
     double all = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) all += slm2_report_figure(p, part[i].key);
     for (size_t i = 0; all > 0 && i < sizeof part / sizeof part[0]; i++) { /* NaN: a run of a version that did not say */

@@ -787,8 +787,11 @@ static slm2_status finish(struct run *r, struct slm2_err *err)
 {
     struct slm2_train_result *res = r->res;
     struct slm2_ledger_cost cost;
+    double at = slm2_now_s();
     SLM2_TRY(validate(r, err));
+    count_time(&res->time.valid_s, &at);
     SLM2_TRY(save(r, err));
+    count_time(&res->time.ckpt_s, &at);
     SLM2_TRY(slm2_path_join(res->model_dir, sizeof res->model_dir, r->o->run, "final", err));
     SLM2_TRY(slm2_ckpt_export(res->model_dir, r->t, r->tok, NULL, err));
     if (!r->chief) return SLM2_OK;
