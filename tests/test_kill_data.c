@@ -146,6 +146,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_kills, make_dir, remove_dir)};
     if (argc > 1) n_kills = atoi(argv[1]);
     if (argc > 2) seed = strtoull(argv[2], NULL, 10);
+    if (n_kills < 1) {
+        fprintf(stderr, "usage: test_kill_data [KILLS [SEED]]\n");
+        return 2;
+    }
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%d passed, %d failed\n", 1 - n_failed, n_failed);
     return n_failed != 0;
