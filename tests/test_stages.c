@@ -391,6 +391,14 @@ static void test_lora(void **state)
     assert_non_null(strstr(err.msg, "lora"));
     assert_int_equal(run(slm2_sft, "lora2", both, 3, &r, &err), SLM2_EUSAGE);
     assert_int_equal(run(slm2_sft, "lora3", unknown, 3, &r, &err), SLM2_EUSAGE);
+    static const char *const dropped[] = {"lora.alpha=8", "lora.targets=[q_proj]", "lora.rslora=true"}; /* they would have no effect */
+    for (size_t i = 0; i < 3; i++) {
+        const char *const no_rank[] = {"data=assets/align/sft.jsonl", "n_ctx=128", dropped[i]}, *const adapter[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.adapter=x", dropped[i]};
+        assert_int_equal(run(slm2_sft, "lora5", no_rank, 3, &r, &err), SLM2_EUSAGE);
+        assert_non_null(strstr(err.msg, "lora.rank is 0"));
+        assert_int_equal(run(slm2_sft, "lora5", adapter, 4, &r, &err), SLM2_EUSAGE);
+        assert_non_null(strstr(err.msg, "leave out lora.alpha"));
+    }
     /* gone on from: a run that learns nothing begins and ends with the figures that the first one ended with */
     ok(run(slm2_sft, "lora", sft, 6, &r, &err), &err);
     snprintf(go_on, sizeof go_on, "lora.adapter=%s/final", path("lora"));
