@@ -194,7 +194,7 @@ test-mpi: ## several ranks: 1, 2, 4 and more give the same bits, resume with oth
 
 asan: $(addprefix $(BUILD)/tests/,$(ASAN_TESTS)) $(PLUGINS) $(FUZZ)
 
-check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, 64-bit Arm, cppcheck, clang-tidy
+check-all: ## slow checks: gcc and clang without warnings, all tests under sanitizers, a short demo, 64-bit Arm, cppcheck, clang-tidy
 	@CC='$(CC)' tools/deps.sh build test
 	$(SUBMAKE) CC=gcc WERROR=1 all tests fuzz-bins
 	$(SUBMAKE) CC=$(CLANG) WERROR=1 BUILD=build-clang all tests fuzz-bins
@@ -204,6 +204,8 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	$(BUILD)/tests/equal_mpi full
 	@$(SUBMAKE) KILLS=500 kill-test
 	$(BUILD)/tests/test_disk --faults 200 --seed 2
+	$(BUILD)/slm2 demo --out $(BUILD)/demo --steps 10
+	test -s $(BUILD)/demo/summary.json
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \

@@ -266,7 +266,7 @@ static slm2_status align(struct demo *d, struct slm2_err *err)
 {
     static const char *const sft_files[][2] = {{"data", "assets/align/sft.jsonl"}, {"valid", "assets/align/sft.valid.jsonl"}};
     static const char *const dpo_files[][2] = {{"data", "assets/align/dpo.jsonl"}, {"valid", "assets/align/dpo.valid.jsonl"}};
-    static const char *const self_files[][2] = {{"card", "assets/selfknow/card-nano.yml"}, {"few_shot", "assets/selfknow/few_shot-nano.yml"}, {"probes", "assets/selfknow/probes-nano.yml"}, {"other_chat", "[assets/align/sft.valid.jsonl]"}};
+    static const char *const self_files[][2] = {{"card", "assets/selfknow/card-nano.yml"}, {"few_shot", "assets/selfknow/few_shot-nano.yml"}, {"probes", "assets/selfknow/probes-nano.yml"}, {"other_chat", "assets/align/sft.valid.jsonl"}};
     struct slm2_stage_result r;
     char model[SLM2_PATH_MAX];
 

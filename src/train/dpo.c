@@ -53,6 +53,7 @@ struct set { /* pairs with the reference's summed log-probabilities: chosen [2i]
 struct dpo {
     const struct opts *o;
     struct set train, valid;
+    char data[65]; /* hash of training pairs and model */
 };
 
 /* ---- pairs through the model --------------------------------------------------------------------------------------------- */
@@ -279,21 +280,17 @@ static slm2_status check(const struct opts *o, const struct slm2_tune *tune, str
     return SLM2_OK;
 }
 
-/* A run that has a checkpoint goes on with the model and the pairs it began with: another reference would be another loss. */
-static slm2_status same_as_before(struct slm2_tune *tune, const char *key, const char *what, const char *hash, struct slm2_err *err)
+/* What a checkpoint goes on with: another reference or other pairs would be another loss. */
+static void hash_of_all(struct dpo *d, const char *model, struct slm2_tune *tune)
 {
-    char ckpt[SLM2_PATH_MAX];
-    struct slm2_buf old = {0};
-    SLM2_TRY(slm2_ckpt_newest(tune->o->run, ckpt, err));
-    slm2_status st = ckpt[0] ? slm2_ledger_get(tune->ledger, key, &old, err) : SLM2_OK;
-    if (st == SLM2_OK && old.n && strcmp(old.v, hash) != 0)
-        st = slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old one, or use another run folder", tune->o->run, what);
-    slm2_buf_free(&old);
-    if (st == SLM2_OK) slm2_ledger_run(tune->ledger, key, hash);
-    return st;
+    char both[2 * 65];
+    snprintf(both, sizeof both, "%s %s", d->train.hash, model);
+    slm2_sha256_hex(both, strlen(both), d->data);
+    slm2_ledger_run(tune->ledger, "pairs_sha256", d->train.hash);
+    slm2_ledger_run(tune->ledger, "model_sha256", model);
 }
 
-static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
     const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
@@ -313,10 +310,11 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
-    SLM2_TRY(same_as_before(tune, "pairs_sha256", "the list of pairs", d->train.hash, err));
     SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
     slm2_tune_adapted_sha256(tune, model);
-    SLM2_TRY(same_as_before(tune, "model_sha256", o->tune.model, model, err));
+    hash_of_all(d, model, tune);
+    stage->n_item = d->train.p.n;
+    SLM2_TRY(slm2_tune_agrees(tune, stage, err)); /* before the reference is computed */
     for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
     return slm2_ledger_commit(tune->ledger, err);
 }
@@ -329,8 +327,8 @@ slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_resul
     struct slm2_buf dump = {0};
     slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, sizeof o, args, &dump, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "dpo", &o.tune, args, dump.v, result, err);
-    if (st == SLM2_OK) st = load(&d, &o, &tune, err);
-    struct slm2_tune_stage stage = {.name = "dpo", .user = &d, .n_item = d.train.p.n, .step = step, .validate = validate};
+    struct slm2_tune_stage stage = {.name = "dpo", .user = &d, .data = d.data, .step = step, .validate = validate};
+    if (st == SLM2_OK) st = load(&d, &o, &tune, &stage, err);
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     st = slm2_tune_close(&tune, st, err);
     slm2_pairs_free(&d.train.p);

@@ -8,11 +8,14 @@
 
 slm2_status slm2_tune_lora(const struct slm2_tune_lora *s, struct slm2_lora_opts *lora, struct slm2_trainer_opts *to, struct slm2_err *err)
 {
+    bool more = s->alpha > 0 || s->targets.n || s->rslora;
     if (s->adapter[0]) {
         if (s->rank) return slm2_fail(err, SLM2_EUSAGE, "lora.adapter %s brings its own rank: leave lora.rank at 0", s->adapter);
+        if (more) return slm2_fail(err, SLM2_EUSAGE, "lora.adapter %s brings its own alpha, targets and scale: leave out lora.alpha, lora.targets and lora.rslora", s->adapter);
         to->adapter = s->adapter;
         return SLM2_OK;
     }
+    if (!s->rank && more) return slm2_fail(err, SLM2_EUSAGE, "lora.rank is 0, so all weights would be trained: give the adapter a rank, or leave out lora.alpha, lora.targets and lora.rslora");
     if (!s->rank) return SLM2_OK;
     *lora = (struct slm2_lora_opts){.rank = s->rank, .alpha = s->alpha > 0 ? s->alpha : 2.0 * s->rank, .rslora = s->rslora, .targets = s->targets.n ? 0 : slm2_lora_all_targets()};
     for (int i = 0; i < s->targets.n; i++) {

@@ -83,6 +83,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     memset(result, 0, sizeof *result);
     tune->o = o;
     tune->args = args;
+    tune->config = config_dump;
     tune->result = result;
     tune->saved = -1;
     if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
@@ -136,16 +137,46 @@ static void items_of(struct order *o, const struct slm2_tune_opts *opts, int n_i
 
 bool slm2_tune_stopping(const struct slm2_tune *tune) { return tune->args->stop && *tune->args->stop; }
 
+/* Settings that change neither data nor arithmetic: they may be others when a run goes on. */
+static bool is_free(const char *line, size_t n)
+{
+    static const char *const keys[] = {"run", "threads", "valid_every", "checkpoint_every", "keep_checkpoints", "recompute", "reference", "tensorboard", "metrics_port", "metrics_address"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        size_t k = strlen(keys[i]);
+        if (n > k && !memcmp(line, keys[i], k) && line[k] == ':') return true;
+    }
+    return false;
+}
+
+static size_t line_length(const char *s) { return strcspn(s, "\n"); }
+
+/* The dump of the settings without the free ones; a key's indented lines go with it. */
+static void bound_settings(const char *dump, struct slm2_buf *out)
+{
+    bool skip = false;
+    for (size_t n; *dump; dump += n) {
+        n = line_length(dump);
+        if (dump[0] != ' ') skip = is_free(dump, n);
+        n += dump[n] == '\n';
+        if (!skip) slm2_buf_put(out, dump, n);
+    }
+}
+
 /* What a checkpoint must agree with to be gone on from, and the figures that the run started with. */
 static json_t *state_of(const struct slm2_tune *tune, const struct slm2_tune_stage *stage)
 {
     const struct slm2_tune_opts *o = tune->o;
     const struct slm2_stage_result *r = tune->result;
+    struct slm2_buf settings = {0};
     json_t *start = json_object();
+    bound_settings(tune->config, &settings);
     for (int i = 0; start && i < r->n_figure; i++)
         if (!strncmp(r->figure[i].name, "start.", 6)) json_object_set_new(start, r->figure[i].name, json_real(r->figure[i].value));
-    return json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "data", stage->data, "n_item", (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs,
-                     "order_seed", (json_int_t)o->seed, "start", start, "lora", slm2_tune_lora_state(tune));
+    json_t *state = json_pack("{s:s, s:s%, s:s*, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "settings", settings.v ? settings.v : "", settings.n, "data", stage->data, "n_item",
+                              (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs, "order_seed", (json_int_t)o->seed, "start", start, "lora",
+                              slm2_tune_lora_state(tune));
+    slm2_buf_free(&settings);
+    return state;
 }
 
 static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
@@ -161,16 +192,50 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
     return slm2_ledger_commit(tune->ledger, err);
 }
 
-/* The settings that decide which items an update sees must be those of the checkpoint. */
+/* Names the first setting that differs. */
+static slm2_status check_settings(const char *old, const char *now, const char *path, struct slm2_err *err)
+{
+    const char *key = now;
+    if (!old) return slm2_fail(err, SLM2_EUSAGE, "%s: does not say the settings that this run began with: an earlier version wrote it; use another run folder", path);
+    for (;;) {
+        size_t a = line_length(old), b = line_length(now);
+        if (now[0] != ' ') key = now;
+        if (a != b || memcmp(old, now, a) != 0) {
+            size_t skip_old = strspn(old, " "), skip_now = strspn(now, " ");
+            if (!now[0]) key = old;
+            return slm2_fail(err, SLM2_EUSAGE, "%s: setting %.*s was another when this run began (then \"%.*s\", now \"%.*s\"); go on with the old settings, or use another run folder", path,
+                             (int)strcspn(key, ":\n"), key, (int)(a - skip_old), old + skip_old, (int)(b - skip_now), now + skip_now);
+        }
+        if (!old[a] || !now[b]) return SLM2_OK; /* every line has its end, so both texts are at theirs */
+        old += a + 1;
+        now += b + 1;
+    }
+}
+
+/* The settings that decide what an update does must be those of the checkpoint, and so must data and base model be. */
 static slm2_status check_state(const json_t *state, const json_t *now, const char *path, struct slm2_err *err)
 {
-    static const char *const keys[] = {"stage", "n_item", "data", "batch", "epochs", "order_seed", "lora"};
+    static const char *const keys[] = {"stage", "settings", "n_item", "data", "batch", "epochs", "order_seed", "lora"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const json_t *old = json_object_get(state, keys[i]), *new = json_object_get(now, keys[i]);
-        if (old != new && !json_equal(old, new)) /* both may be absent */
+        if (!strcmp(keys[i], "settings")) SLM2_TRY(check_settings(json_string_value(old), json_string_value(new), path, err));
+        else if (old != new && !json_equal(old, new)) /* both may be absent */
             return slm2_fail(err, SLM2_EUSAGE, "%s: %s was another when this run began; go on with the old settings and data, or use another run folder", path, keys[i]);
     }
     return SLM2_OK;
+}
+
+slm2_status slm2_tune_agrees(const struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    json_t *state = NULL;
+    SLM2_TRY(slm2_ckpt_newest(tune->o->run, path, err));
+    if (!path[0] || slm2_ckpt_state(path, &state, NULL) != SLM2_OK) return SLM2_OK; /* a damaged one is passed over later */
+    json_t *now = state_of(tune, stage);
+    slm2_status st = now ? check_state(state, now, path, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
+    json_decref(now);
+    json_decref(state);
+    return st;
 }
 
 static slm2_status resume(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err)
@@ -241,6 +306,7 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
     if (st == SLM2_OK) st = train(tune, stage, &sch, &order, err);
     if (st == SLM2_OK) st = stage->validate(stage->user, tune, err);
     slm2_progress_end();
+    if (st == SLM2_OK) st = save(tune, stage, err); /* the same command again finds the work done */
     if (st == SLM2_OK) st = slm2_path_join(tune->result->final_dir, sizeof tune->result->final_dir, o->run, "final", err);
     if (st == SLM2_OK) st = slm2_ckpt_export(tune->result->final_dir, tune->t, tune->tok, slm2_chat_jinja(!strcmp(o->chat, "chatml") ? SLM2_CHAT_CHATML : SLM2_CHAT_ZEPHYR), err);
     if (st == SLM2_OK) {

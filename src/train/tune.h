@@ -55,7 +55,7 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
     SLM2_TUNE_ROW_(T, m, precision, "precision", SLM2_OPT_ENUM, 0, 0, "fp32", "fp32, or bf16 with fp32 master weights", slm2_tune_precisions),     \
     SLM2_TUNE_ROW_(T, m, recompute, "recompute", SLM2_OPT_BOOL, 0, 0, "false", "keep only layer inputs; same bits, less memory", NULL),            \
     SLM2_TUNE_ROW_(T, m, valid_every, "valid_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between validations; 0: at start and end", NULL),       \
-    SLM2_TUNE_ROW_(T, m, checkpoint_every, "checkpoint_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between checkpoints; 0: when stopped", NULL), \
+    SLM2_TUNE_ROW_(T, m, checkpoint_every, "checkpoint_every", SLM2_OPT_INT64, 0, 1e9, "0", "updates between checkpoints; 0: when stopped and at the end", NULL), \
     SLM2_TUNE_ROW_(T, m, keep, "keep_checkpoints", SLM2_OPT_INT64, 0, 1e6, "1", "newest checkpoints kept; 0: all", NULL),                          \
     SLM2_TUNE_ROW_(T, m, seed, "seed", SLM2_OPT_INT64, 0, 9007199254740991.0, "1234", "seed of the order and of all draws", NULL),                 \
     {"threads", SLM2_OPT_INT, offsetof(T, m) + offsetof(struct slm2_tune_opts, threads), 0, 1024, "0", "threads; 0: one per core", NULL, NULL, 0, 't'}, \
@@ -87,6 +87,7 @@ struct slm2_stage_result {
 
 struct slm2_tune {
     const struct slm2_tune_opts *o;
+    const char *config;            /* the dump of all settings of the stage, borrowed */
     struct slm2_trainer *t;
     struct slm2_tok *tok;
     struct slm2_ledger *ledger;
@@ -109,9 +110,11 @@ struct slm2_tune_stage {
     /* Validation: calls slm2_tune_metric for each of its figures. */
     slm2_status (*validate)(void *user, struct slm2_tune *tune, struct slm2_err *err);
 };
-/* Opens trainer, tokenizer and ledger under o->run; config_dump goes to the ledger.  tune is zeroed first; close it in any case. */
+/* Opens trainer, tokenizer and ledger under o->run; config_dump goes to the ledger and, until tune is closed, into checkpoints.  tune is zeroed first; close it in any case. */
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
+/* Refuses a stage that the newest checkpoint of the run does not agree with, as slm2_tune_run does: for stages that prepare at length. */
+slm2_status slm2_tune_agrees(const struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
 slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* o->vocab, else the model folder's own, else the bundled one */
