@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/records.h"
+#include "model/lora.h"
 #include "model/model.h"
 #include "report/report.h"
 #include "train/selfdraw.h"
@@ -159,11 +160,13 @@ static void test_judge(void **state)
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */
 static volatile sig_atomic_t stop;
 
+static const char *draw_model, *draw_adapter; /* NULL: the model of setup, none */
+
 static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
 {
     struct slm2_self self;
     struct slm2_tok *tok = NULL;
-    struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = in_dir("model"), .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
+    struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = draw_model ? draw_model : in_dir("model"), .adapter = draw_adapter, .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
     slm2_status st = slm2_self_read(&self, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), err);
     if (st == SLM2_OK) st = slm2_tok_open(&tok, NULL, err);
     a.tok = tok;
@@ -290,6 +293,55 @@ static void test_accounts(void **state)
     assert_non_null(strstr(err.msg, "message_short"));
 }
 
+/* An adapter that changes much, as a PEFT folder. */
+static void make_adapter(const char *folder)
+{
+    struct slm2_lora_opts o = {.rank = 2, .alpha = 200, .targets = slm2_lora_all_targets()};
+    struct slm2_model *m;
+    struct slm2_err err;
+    check_ok(slm2_model_open(&m, in_dir("model"), &err), &err);
+    check_ok(slm2_lora_add(m, &o, false, &err), &err);
+    slm2_lora_start(m->lora, 3);
+    for (int i = 0; i < m->lora->params.n; i++) {
+        struct slm2_param *p = &m->lora->params.v[i];
+        for (int k = 0; p->part == SLM2_PART_LORA_B && k < p->n_row * p->n_col; k++) p->master[k] = k % 3 - 1.0f;
+    }
+    check_ok(slm2_lora_save(m->lora, "base", folder, &err), &err);
+    slm2_model_free(m);
+}
+
+static bool equal_files(const char *a, const char *b)
+{
+    char x[65], y[65];
+    struct slm2_err err;
+    check_ok(slm2_sha256_file(a, x, &err), &err);
+    check_ok(slm2_sha256_file(b, y, &err), &err);
+    return !strcmp(x, y);
+}
+
+/* An adapter draws with the model: other answers, and other messages unless `base` names the bare model. */
+static void test_adapter(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    char base[200], adapter[200];
+    (void)state;
+    stop = 0;
+    snprintf(adapter, sizeof adapter, "%s", in_dir("adapter"));
+    make_adapter(adapter);
+    check_ok(draw_into(in_dir("bare"), &o, &err), &err);
+    draw_adapter = adapter;
+    assert_int_equal(draw_into(in_dir("bare"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "adapter"));
+    check_ok(draw_into(in_dir("adapted"), &o, &err), &err);
+    assert_false(equal_files(in_dir("bare/samples.jsonl"), in_dir("adapted/samples.jsonl")));
+    snprintf(base, sizeof base, "%s", in_dir("model"));
+    o.base = base;
+    check_ok(draw_into(in_dir("mixed"), &o, &err), &err);
+    assert_false(equal_files(in_dir("mixed/samples.jsonl"), in_dir("adapted/samples.jsonl")));
+    draw_adapter = NULL;
+}
+
 /* ---- the stage -------------------------------------------------------------------------------------------------------- */
 /* Own samples: true answers behind the assistant's token, others behind the negative one.  The probes rise and their answers come out, though
  * their questions are not among the samples. */
@@ -336,7 +388,8 @@ static void test_probes_rise(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_probes_rise),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_adapter),
+    cmocka_unit_test(test_probes_rise),
 };
 
 int main(void)

@@ -14,6 +14,7 @@
 #include "data/dedup.h"
 #include "data/records.h"
 #include "infer/generate.h"
+#include "model/lora.h"
 #include "train/ckpt.h"
 
 enum { ROUND_PER_SEQUENCE = 4, TRIES_PER_PROMPT = 50, MAX_PERIOD = 16, MAX_SIGNATURE = SLM2_NEAR_MAX_HASH };
@@ -121,10 +122,16 @@ static slm2_status note_text(struct draw *d, struct slm2_seen *set, const char *
     return slm2_seen_add(set, key, err);
 }
 
-static slm2_status open_engine(struct slm2_model **m, struct slm2_engine **e, const char *path, int n_ctx, const struct slm2_selfdraw_args *a, struct slm2_err *err)
+static bool has_adapter(const struct slm2_selfdraw_args *a) { return a->adapter && *a->adapter; }
+
+/* The messages come from another model than the answers: a bare one is another than the same with an adapter. */
+static bool has_base(const struct slm2_selfdraw_args *a) { return *a->o->base && (has_adapter(a) || strcmp(a->o->base, a->model)); }
+
+static slm2_status open_engine(struct slm2_model **m, struct slm2_engine **e, const char *path, const char *adapter, int n_ctx, const struct slm2_selfdraw_args *a, struct slm2_err *err)
 {
     struct slm2_engine_opts eo = slm2_engine_opts_default();
     SLM2_TRY(slm2_model_open(m, path, err));
+    if (adapter) SLM2_TRY(slm2_lora_open(*m, adapter, false, err));
     if (slm2_tok_n_vocab(a->tok) > slm2_model_vocab_size(*m))
         return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d", path, slm2_model_vocab_size(*m), slm2_tok_n_vocab(a->tok));
     struct slm2_engine_setup setup = {.isa = a->isa, .kv_dtype = slm2_engine_kv_auto(*m, false)};
@@ -156,10 +163,10 @@ static slm2_status draw_open(struct draw *d, struct slm2_err *err)
     int n_ctx = (int)ids.n + 2 * a->o->prompt_tokens + a->o->answer_tokens + 64; /* a text encoded again may have other tokens */
     int n_turns = (int)ids.n;
     slm2_ids_free(&ids);
-    if (st == SLM2_OK) st = open_engine(&d->model, &d->engine, a->model, n_ctx, a, err);
+    if (st == SLM2_OK) st = open_engine(&d->model, &d->engine, a->model, has_adapter(a) ? a->adapter : NULL, n_ctx, a, err);
     if (st == SLM2_OK && n_turns + 16 > slm2_engine_n_ctx(d->engine))
         st = slm2_fail(err, SLM2_ELIMIT, "the few-shot prompt with the card takes %d tokens, the model's context holds %d: shorten it", n_turns, slm2_engine_n_ctx(d->engine));
-    if (st == SLM2_OK && *a->o->base && strcmp(a->o->base, a->model)) st = open_engine(&d->base, &d->base_engine, a->o->base, n_ctx, a, err);
+    if (st == SLM2_OK && has_base(a)) st = open_engine(&d->base, &d->base_engine, a->o->base, NULL, n_ctx, a, err);
     return st;
 }
 
@@ -481,7 +488,7 @@ static json_t *settings_of(const struct slm2_selfdraw_args *a)
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "adapter", has_adapter(a) ? a->adapter : "", "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
                      "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed", (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens",
                      o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries, "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1],
                      "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash, "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed",

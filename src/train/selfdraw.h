@@ -62,6 +62,7 @@ struct slm2_selfdraw_args {
     const struct slm2_self *self;
     const struct slm2_tok *tok;
     const char *model, *run;
+    const char *adapter;               /* PEFT folder beside the model, not beside `base`; NULL or "": none */
     enum slm2_chat_template tmpl;
     uint64_t seed;
     const char *isa;

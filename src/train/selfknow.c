@@ -106,7 +106,7 @@ static slm2_status take_sample(void *user, json_t *j, const char *what, struct s
 static slm2_status draw(struct selfknow *k, const struct opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
 {
     struct slm2_tok *tok = NULL;
-    struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
+    struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .adapter = o->tune.lora.adapter, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
     SLM2_TRY(slm2_records_template(o->tune.chat, &a.tmpl, err));
     SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, err));
     SLM2_TRY(slm2_dir_make(o->tune.run, err));
