@@ -160,7 +160,7 @@ static void test_judge(void **state)
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */
 static volatile sig_atomic_t stop;
 
-static const char *draw_model, *draw_adapter; /* NULL: the model of setup, none */
+static const char *draw_model, *draw_adapter, *draw_vocab; /* NULL: the model of setup, none, the bundled one */
 
 static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
 {
@@ -168,7 +168,7 @@ static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = draw_model ? draw_model : in_dir("model"), .adapter = draw_adapter, .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
     slm2_status st = slm2_self_read(&self, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), err);
-    if (st == SLM2_OK) st = slm2_tok_open(&tok, NULL, err);
+    if (st == SLM2_OK) st = slm2_tok_open(&tok, draw_vocab, err);
     a.tok = tok;
     if (st == SLM2_OK) st = slm2_dir_make(run, err);
     if (st == SLM2_OK) st = slm2_selfdraw(&a, err);
@@ -342,6 +342,50 @@ static void test_adapter(void **state)
     draw_adapter = NULL;
 }
 
+/* What the model and the vocabulary hold counts, not what their files are called. */
+static void test_content_counts(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    struct slm2_buf b = {0};
+    struct slm2_tok *tok, *other;
+    char model[200], moved[200], vocab[200];
+    (void)state;
+    stop = 0;
+    o.n_prompt = 1;
+    snprintf(model, sizeof model, "%s", in_dir("model"));
+    snprintf(moved, sizeof moved, "%s", in_dir("moved"));
+    snprintf(vocab, sizeof vocab, "%s", in_dir("other.tiktoken"));
+    check_ok(draw_into(in_dir("content"), &o, &err), &err);
+    assert_int_equal(rename(model, moved), 0);
+    draw_model = moved;
+    check_ok(draw_into(in_dir("content"), &o, &err), &err); /* as it was */
+    o.base = model;                                         /* the messages' model is the same by any name */
+    assert_int_equal(symlink("moved", model), 0);
+    check_ok(draw_into(in_dir("content"), &o, &err), &err);
+    assert_int_equal(remove(model), 0);
+    o.base = few().base;
+    check_ok(slm2_tok_open(&tok, NULL, &err), &err);
+    check_ok(slm2_tok_variant(&other, tok, 5000, SLM2_SPLIT_ARCADE, &err), &err);
+    check_ok(slm2_tok_write_tiktoken(other, vocab, &err), &err);
+    slm2_tok_free(other);
+    slm2_tok_free(tok);
+    draw_vocab = vocab;
+    assert_int_equal(draw_into(in_dir("content"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "vocab_sha256"));
+    draw_vocab = NULL;
+    check_ok(slm2_file_read(&b, in_dir("moved/model.safetensors"), (size_t)1 << 30, &err), &err);
+    b.v[b.n - 1] ^= 1; /* other weights under the name of old ones */
+    check_ok(slm2_file_write(in_dir("moved/model.safetensors"), b.v, b.n, &err), &err);
+    assert_int_equal(draw_into(in_dir("content"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "model_sha256"));
+    b.v[b.n - 1] ^= 1;
+    check_ok(slm2_file_write(in_dir("moved/model.safetensors"), b.v, b.n, &err), &err);
+    slm2_buf_free(&b);
+    draw_model = NULL;
+    assert_int_equal(rename(moved, model), 0);
+}
+
 /* ---- the stage -------------------------------------------------------------------------------------------------------- */
 /* Own samples: true answers behind the assistant's token, others behind the negative one.  The probes rise and their answers come out, though
  * their questions are not among the samples. */
@@ -388,7 +432,7 @@ static void test_probes_rise(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_adapter),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
     cmocka_unit_test(test_probes_rise),
 };
 

@@ -16,6 +16,7 @@
 #include "infer/generate.h"
 #include "model/lora.h"
 #include "train/ckpt.h"
+#include "train/dpo_ref.h"
 
 enum { ROUND_PER_SEQUENCE = 4, TRIES_PER_PROMPT = 50, MAX_PERIOD = 16, MAX_SIGNATURE = SLM2_NEAR_MAX_HASH };
 #define SLM2_SELF_NAME_(id, name) name,
@@ -479,20 +480,58 @@ static slm2_status one_round(struct draw *d, struct item *v, int n, struct slm2_
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------- */
 
-/* What the draws hang on; figures as text, so that they compare after a way through a file. */
-static json_t *settings_of(const struct slm2_selfdraw_args *a)
+/* Tokens, which of them are special, and how a text that vocabularies split differently is split. */
+static slm2_status hash_vocab(const struct slm2_tok *tok, char hex[65], struct slm2_err *err)
+{
+    static const char text[] = "Don't cut 12345  a\n\n\te\xcc\x81.";
+    struct slm2_buf b = {0};
+    struct slm2_ids ids = {0};
+    slm2_status st = slm2_tok_encode(tok, text, sizeof text - 1, slm2_tok_flags_default(tok), &ids, err);
+    for (int32_t i = 0; i < slm2_tok_n_vocab(tok); i++) {
+        size_t n = 0;
+        const uint8_t *bytes = slm2_tok_bytes(tok, i, &n);
+        slm2_buf_printf(&b, "%d %zu ", bytes ? 1 + slm2_tok_is_special(tok, i) : 0, bytes ? n : 0);
+        if (bytes) slm2_buf_put(&b, bytes, n);
+    }
+    for (size_t i = 0; i < ids.n; i++) slm2_buf_printf(&b, " %d", (int)ids.v[i]);
+    if (st == SLM2_OK) st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v, b.n, hex);
+    slm2_ids_free(&ids);
+    slm2_buf_free(&b);
+    return st;
+}
+
+static slm2_status hash_adapter(const char *folder, char hex[65], struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX], both[2][65];
+    SLM2_TRY(slm2_path_join(path, sizeof path, folder, SLM2_LORA_CONFIG, err));
+    SLM2_TRY(slm2_sha256_file(path, both[0], err));
+    SLM2_TRY(slm2_path_join(path, sizeof path, folder, SLM2_LORA_WEIGHTS, err));
+    SLM2_TRY(slm2_sha256_file(path, both[1], err));
+    slm2_sha256_hex(both, sizeof both, hex);
+    return SLM2_OK;
+}
+
+/* What the draws hang on: contents, not names, of files; figures as text, so that they compare after a way through a file. */
+static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **settings, struct slm2_err *err)
 {
     const struct slm2_selfdraw_opts *o = a->o;
-    char number[8][40];
+    char number[4][40], model[65], base[65] = "", adapter[65] = "", vocab[65];
+    SLM2_TRY(slm2_dpo_ref_model(a->model, model, err));
+    if (has_adapter(a)) SLM2_TRY(hash_adapter(a->adapter, adapter, err)); /* base stays "" where messages are drawn with the adapter too */
+    if (has_base(a)) SLM2_TRY(slm2_dpo_ref_model(o->base, base, err));
+    else if (!has_adapter(a)) memcpy(base, model, sizeof base);
+    SLM2_TRY(hash_vocab(a->tok, vocab, err));
     snprintf(number[0], sizeof number[0], "%.9g", (double)o->temperature);
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "adapter", has_adapter(a) ? a->adapter : "", "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
-                     "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed", (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens",
-                     o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries, "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1],
-                     "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash, "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed",
-                     (json_int_t)o->near.seed);
+    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
+                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed",
+                          (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
+                          "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1], "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash,
+                          "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed", (json_int_t)o->near.seed);
+    return *settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
 }
 
 /* Settings in the file at path must be those of now; a file that is not there is no objection. */
@@ -585,8 +624,8 @@ slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *e
 {
     char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX];
     struct draw d = {.a = a};
-    json_t *settings = settings_of(a);
-    slm2_status st = settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
+    json_t *settings = NULL;
+    slm2_status st = settings_of(a, &settings, err);
     if (st == SLM2_OK) st = slm2_path_join(samples, sizeof samples, a->run, "samples.jsonl", err);
     if (st == SLM2_OK) st = slm2_path_join(summary, sizeof summary, a->run, "samples.json", err);
     if (st == SLM2_OK) st = slm2_path_join(d.dir, sizeof d.dir, a->run, "draws", err);
