@@ -342,6 +342,43 @@ static void test_adapter(void **state)
     draw_adapter = NULL;
 }
 
+/* A start that fails before anything was drawn binds nobody; one that keeps too few goes on with fewer, to the same samples as if it had wanted no more. */
+static void test_goes_on(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    json_t *settings = NULL;
+    char none[] = "no-such-model";
+    (void)state;
+    stop = 0;
+    o.base = none;
+    assert_int_not_equal(draw_into(in_dir("again"), &o, &err), SLM2_OK);
+    o = few();
+    o.n_prompt = 1;
+    stop = 1;
+    o.top_p = 0.5f;
+    assert_int_equal(draw_into(in_dir("again"), &o, &err), SLM2_ESTOP);
+    stop = 0;
+    o.top_p = 1;
+    check_ok(draw_into(in_dir("again"), &o, &err), &err);
+
+    o.top_p = 1e-6f; /* greedy: one message for each of the four pairs of openers */
+    o.n_prompt = 6;
+    assert_int_equal(draw_into(in_dir("fewer"), &o, &err), SLM2_ELIMIT);
+    assert_non_null(strstr(err.msg, "lower `prompts`"));
+    o.n_prompt = 1;
+    check_ok(draw_into(in_dir("fewer"), &o, &err), &err);
+    check_ok(draw_into(in_dir("fewer-at-once"), &o, &err), &err);
+    same_files(in_dir("fewer/samples.jsonl"), in_dir("fewer-at-once/samples.jsonl"));
+    same_files(in_dir("fewer/samples.json"), in_dir("fewer-at-once/samples.json"));
+    check_ok(slm2_json_read(&settings, in_dir("fewer/samples.json"), 1 << 20, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(settings, "settings"), "prompts")), 1);
+    json_decref(settings);
+    o.n_prompt = 2; /* complete samples are not more than they are */
+    assert_int_equal(draw_into(in_dir("fewer"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "prompts"));
+}
+
 /* What the model and the vocabulary hold counts, not what their files are called. */
 static void test_content_counts(void **state)
 {
@@ -432,7 +469,7 @@ static void test_probes_rise(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
     cmocka_unit_test(test_probes_rise),
 };
 

@@ -28,13 +28,12 @@ _Static_assert(sizeof slm2_self_verdict_names / sizeof *slm2_self_verdict_names 
 /* Some block of 1 to MAX_PERIOD words comes four times on end, or covers the text three times: a model in a loop. */
 static bool loops(const char *words)
 {
-    const char *at[512];
+    const char *at[511];
     int n = 0;
     for (const char *p = words; *p && n < 511; p += strcspn(p, " ")) {
         p += *p == ' ';
         if (*p && *p != ' ') at[n++] = p;
     }
-    at[n] = n < 511 ? words + strlen(words) : at[n - 1];
     for (int period = 1; period <= MAX_PERIOD && 3 * period <= n; period++) {
         int same = 0; /* words that equal the one a period before */
         for (int i = period; i < n; i++) {
@@ -427,6 +426,7 @@ static slm2_status take_line(void *user, json_t *j, const char *what, struct slm
     int64_t draw;
     int v = 0;
     bool duplicate, near;
+    if (d->n_kept == d->a->o->n_prompt) return SLM2_OK;
     SLM2_TRY(slm2_json_get_int(j, "draw", what, 0, INT64_MAX, &draw, err));
     SLM2_TRY(slm2_json_get_str(j, "verdict", what, &verdict, err));
     while (slm2_self_verdict_names[v] && strcmp(slm2_self_verdict_names[v], verdict)) v++;
@@ -526,12 +526,18 @@ static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **sett
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
+    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
                           "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed",
-                          (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
+                          (json_int_t)a->seed, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
                           "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1], "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash,
                           "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed", (json_int_t)o->near.seed);
     return *settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
+}
+
+/* How many are kept decides no draw, only where drawing stops: of samples that are complete it is a setting, of rounds it is not. */
+static slm2_status put_prompts(json_t *settings, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
+{
+    return json_object_set_new(settings, "prompts", json_integer(o->n_prompt)) ? slm2_fail(err, SLM2_ENOMEM, "no memory for settings") : SLM2_OK;
 }
 
 /* Settings in the file at path must be those of now; a file that is not there is no objection. */
@@ -558,17 +564,19 @@ static void put_counts(const struct draw *d, struct slm2_buf *out)
     slm2_buf_put(out, "", 0);
 }
 
+/* Rounds on disk, up to the draw that is the last one wanted: `prompts` may have been lowered since. */
 static slm2_status load_rounds(struct draw *d, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
     int64_t n_bad = 0;
-    for (;;) {
+    while (d->n_kept < d->a->o->n_prompt) {
         int64_t before = d->n_draw;
         SLM2_TRY(round_path(d, d->n_draw, path, err));
         if (!slm2_path_exists(path)) return SLM2_OK;
         SLM2_TRY(slm2_records_read(path, 0, true, take_line, d, &n_bad, err));
         if (d->n_draw == before) return slm2_fail(err, SLM2_EFORMAT, "%s: holds no draw; remove it", path);
     }
+    return SLM2_OK;
 }
 
 static slm2_status draw_rounds(struct draw *d, struct slm2_err *err)
@@ -588,12 +596,12 @@ static slm2_status draw_rounds(struct draw *d, struct slm2_err *err)
     if (st != SLM2_OK || d->n_kept == o->n_prompt) return st;
     struct slm2_buf why = {0};
     put_counts(d, &why);
-    st = slm2_fail(err, SLM2_ELIMIT, "too few messages pass the filters, want %d: %s; see %s, raise the temperature or lower `prompts`", o->n_prompt, why.v ? why.v : "", d->dir);
+    st = slm2_fail(err, SLM2_ELIMIT, "too few messages pass the filters, want %d: %s; see %s; lower `prompts` to what was kept, or remove that folder and draw anew with other settings (a higher temperature, other filters)", o->n_prompt, why.v ? why.v : "", d->dir);
     slm2_buf_free(&why);
     return st;
 }
 
-/* All rounds into samples.jsonl, which then stands for them. */
+/* All rounds, but for draws behind the last one wanted, into samples.jsonl, which then stands for them. */
 static slm2_status finish(struct draw *d, const json_t *settings, const char *samples, const char *summary, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
@@ -605,7 +613,8 @@ static slm2_status finish(struct draw *d, const json_t *settings, const char *sa
         size_t from = all.n;
         st = round_path(d, at, path, err);
         if (st == SLM2_OK) st = slm2_file_read(&all, path, (size_t)1 << 32, err);
-        for (size_t i = from; i < all.n; i++) at += all.v[i] == '\n';
+        for (size_t i = from; i < all.n && at < d->n_draw; i++)
+            if (all.v[i] == '\n' && ++at == d->n_draw) all.n = i + 1;
     }
     if (st == SLM2_OK) st = slm2_json_write(j, summary, err);
     if (st == SLM2_OK) st = slm2_file_write(samples, all.v ? all.v : "", all.n, err);
@@ -622,7 +631,7 @@ static slm2_status finish(struct draw *d, const json_t *settings, const char *sa
 
 slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *err)
 {
-    char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX];
+    char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX], first[SLM2_PATH_MAX];
     struct draw d = {.a = a};
     json_t *settings = NULL;
     slm2_status st = settings_of(a, &settings, err);
@@ -631,18 +640,21 @@ slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *e
     if (st == SLM2_OK) st = slm2_path_join(d.dir, sizeof d.dir, a->run, "draws", err);
     if (st == SLM2_OK) st = slm2_path_join(settings_path, sizeof settings_path, d.dir, "settings.json", err);
     if (st == SLM2_OK && slm2_path_exists(samples)) {
-        st = check_settings(summary, settings, samples, err);
+        st = put_prompts(settings, a->o, err);
+        if (st == SLM2_OK) st = check_settings(summary, settings, samples, err);
         if (st == SLM2_OK) slm2_log(SLM2_INFO, "selfknow: taking the samples of %s", samples);
         if (st == SLM2_OK) st = slm2_dir_remove(d.dir, err); /* what a kill right behind the last rename left */
         json_decref(settings);
         return st;
     }
-    if (st == SLM2_OK) st = check_settings(settings_path, settings, d.dir, err);
+    if (st == SLM2_OK) st = round_path(&d, 0, first, err);
+    if (st == SLM2_OK && slm2_path_exists(first)) st = check_settings(settings_path, settings, d.dir, err); /* before the first round nothing is held to them */
+    if (st == SLM2_OK) st = draw_open(&d, err);
     if (st == SLM2_OK) st = slm2_dir_make(d.dir, err);
     if (st == SLM2_OK) st = slm2_json_write(settings, settings_path, err);
-    if (st == SLM2_OK) st = draw_open(&d, err);
     if (st == SLM2_OK) st = load_rounds(&d, err);
     if (st == SLM2_OK) st = draw_rounds(&d, err);
+    if (st == SLM2_OK) st = put_prompts(settings, a->o, err);
     if (st == SLM2_OK) st = finish(&d, settings, samples, summary, err);
     draw_close(&d);
     json_decref(settings);
