@@ -467,10 +467,41 @@ static void test_probes_rise(void **state)
     slm2_buf_free(&lines);
 }
 
+/* A run that was stopped goes on with the same samples only; an answer that loses its end is counted. */
+static void test_other_samples(void **state)
+{
+    static const char mine[] = "{\"prompt\": \"Who are you?\", \"positive\": \"I am Open Book.\", \"negative\": \"I am Gold Key, and this goes on for many words more than are read.\"}\n",
+                      others[] = "{\"prompt\": \"Who are you?\", \"positive\": \"I am Red Page.\", \"negative\": \"I am Gold Key, and this goes on for many words more than are read.\"}\n";
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    char model[200], run[200], card[200], prompt[200], probes[200];
+    volatile sig_atomic_t now = 1;
+    (void)state;
+    check_ok(slm2_dir_make(in_dir("held"), &err), &err);
+    put("held/samples.jsonl", mine);
+    put("held.yml", "batch: 4\nmicro_batch_tokens: 28\nthreads: 1\nprobe_tokens: 2\n");
+    snprintf(model, sizeof model, "model=%s", in_dir("model"));
+    snprintf(run, sizeof run, "run=%s", in_dir("held"));
+    snprintf(card, sizeof card, "card=%s", in_dir("card.yml"));
+    snprintf(prompt, sizeof prompt, "few_shot=%s", in_dir("prompt.yml"));
+    snprintf(probes, sizeof probes, "probes=%s", in_dir("probes.yml"));
+    const char *sets[] = {model, run, card, prompt, probes};
+    struct slm2_stage_args a = {.config = in_dir("held.yml"), .sets = sets, .n_sets = 5, .stop = &now};
+    slm2_status st = slm2_selfknow(&a, &r, &err);
+    if (st != SLM2_ESTOP) fail_msg("%s", err.msg);
+    assert_true(slm2_stage_figure(&r, "draws.cut") == 1);
+    put("held/samples.jsonl", others);
+    st = slm2_selfknow(&a, &r, &err);
+    assert_int_equal(st, SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "data was another"));
+    put("held/samples.jsonl", mine);
+    assert_int_equal(slm2_selfknow(&a, &r, &err), SLM2_ESTOP);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
     cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
-    cmocka_unit_test(test_probes_rise),
+    cmocka_unit_test(test_other_samples), cmocka_unit_test(test_probes_rise),
 };
 
 int main(void)
