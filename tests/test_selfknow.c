@@ -160,14 +160,14 @@ static void test_judge(void **state)
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */
 static volatile sig_atomic_t stop;
 
-static const char *draw_model, *draw_adapter, *draw_vocab; /* NULL: the model of setup, none, the bundled one */
+static const char *draw_model, *draw_adapter, *draw_vocab, *draw_probes, *draw_prompt; /* NULL: the model of setup, none, the bundled one, setup's files */
 
 static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
 {
     struct slm2_self self;
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = draw_model ? draw_model : in_dir("model"), .adapter = draw_adapter, .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
-    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), err);
+    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), draw_prompt ? draw_prompt : in_dir("prompt.yml"), draw_probes ? draw_probes : in_dir("probes.yml"), err);
     if (st == SLM2_OK) st = slm2_tok_open(&tok, draw_vocab, err);
     a.tok = tok;
     if (st == SLM2_OK) st = slm2_dir_make(run, err);
@@ -379,6 +379,77 @@ static void test_goes_on(void **state)
     assert_non_null(strstr(err.msg, "prompts"));
 }
 
+/* Finds a kept message of two or more words in ASCII, or the verdict of the draw that it was. */
+struct pick { char word[16][64]; int n_word, draw; char verdict[64]; };
+static slm2_status pick(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    struct pick *p = user;
+    const char *verdict = json_string_value(json_object_get(j, "verdict")), *prompt = json_string_value(json_object_get(j, "prompt"));
+    int draw = (int)json_integer_value(json_object_get(j, "draw"));
+    (void)what;
+    if (p->n_word >= 2) {
+        if (draw == p->draw) snprintf(p->verdict, sizeof p->verdict, "%s", verdict);
+        return SLM2_OK;
+    }
+    if (strcmp(verdict, "kept") != 0) return SLM2_OK;
+    for (const char *c = prompt; *c; c++)
+        if (*c & 0x80) return SLM2_OK;
+    struct slm2_buf words = {0};
+    check_ok(slm2_self_words(prompt, strlen(prompt), &words, err), err);
+    p->n_word = 0;
+    for (char *w = strtok(words.v, " "); w && p->n_word < 16; w = strtok(NULL, " ")) snprintf(p->word[p->n_word++], sizeof p->word[0], "%s", w);
+    slm2_buf_free(&words);
+    p->draw = draw;
+    return SLM2_OK;
+}
+
+static void verdict_is(const char *run, const struct slm2_selfdraw_opts *o, struct pick *p, const char *want)
+{
+    struct slm2_err err;
+    char samples[200];
+    int64_t n_bad;
+    snprintf(samples, sizeof samples, "%s/samples.jsonl", run);
+    check_ok(draw_into(run, o, &err), &err);
+    check_ok(slm2_records_read(samples, 0, true, pick, p, &n_bad, &err), &err);
+    if (want) assert_string_equal(p->verdict, want);
+}
+
+/* A message that holds a probe's words, or is nearly a probe or an opener, is not kept. */
+static void test_near_probes(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct pick p = {0};
+    struct slm2_buf inside = {0}, turned = {0}, probes = {0}, prompt = {0};
+    char path[200], run[200];
+    (void)state;
+    stop = 0;
+    o.n_opener = 0; /* other openers, the same draws */
+    verdict_is(in_dir("free"), &o, &p, NULL);
+    assert_true(p.n_word >= 2);
+    for (int i = 0; i + 1 < p.n_word; i++) slm2_buf_printf(&inside, "%s ", p.word[i]);
+    for (int i = p.n_word; i-- > 0;) slm2_buf_printf(&turned, "%s ", p.word[i]);
+    for (int k = 0; k < 3; k++) {
+        slm2_buf_clear(&probes);
+        slm2_buf_clear(&prompt);
+        slm2_buf_printf(&probes, "probes:\n  - {ask: \"%s\", fact: name, right: a, wrong: [b], want: [a]}\n", k == 0 ? inside.v : k == 1 ? turned.v : "nobody says this");
+        slm2_buf_printf(&prompt, "turns: [{ask: Who are you?, say: I}]\nopeners: [\"%s\"]\n", k == 2 ? turned.v : "nobody says this");
+        put("near-probes.yml", probes.v);
+        put("near-prompt.yml", prompt.v);
+        snprintf(path, sizeof path, "%s", in_dir("near-probes.yml"));
+        draw_probes = path;
+        char openers[200];
+        snprintf(openers, sizeof openers, "%s", in_dir("near-prompt.yml"));
+        draw_prompt = openers;
+        snprintf(run, sizeof run, "%s/near-%d", dir, k);
+        verdict_is(run, &o, &p, k == 0 ? "message_is_a_probe" : "message_near_duplicate");
+        draw_prompt = draw_probes = NULL;
+    }
+    slm2_buf_free(&inside);
+    slm2_buf_free(&turned);
+    slm2_buf_free(&probes);
+    slm2_buf_free(&prompt);
+}
+
 /* What the model and the vocabulary hold counts, not what their files are called. */
 static void test_content_counts(void **state)
 {
@@ -500,7 +571,7 @@ static void test_other_samples(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_near_probes), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
     cmocka_unit_test(test_other_samples), cmocka_unit_test(test_probes_rise),
 };
 

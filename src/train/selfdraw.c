@@ -81,9 +81,9 @@ struct draw {
     struct slm2_model *model, *base;    /* base NULL: the model */
     struct slm2_engine *engine, *base_engine;
     struct slm2_msg *turns;             /* [2 * turns of the prompt + 1] the last is the message */
-    struct slm2_seen seen;              /* words of messages that came before, openers and probes */
-    struct slm2_seen probes;
-    struct slm2_near *near;             /* NULL: off */
+    struct slm2_seen seen;              /* words of messages that came before, and of openers */
+    struct slm2_conf_list probes;       /* of const char *: their questions, borrowed */
+    struct slm2_near *near;             /* probes, openers, messages that came before; NULL: off */
     char dir[SLM2_PATH_MAX];            /* RUN/draws */
     int64_t n_draw;
     int n_kept;
@@ -115,11 +115,34 @@ static slm2_status key_of(struct draw *d, const char *text, size_t n, struct slm
     return slm2_text_key(d->words.v, d->words.n, &d->nfc, key, err);
 }
 
-static slm2_status note_text(struct draw *d, struct slm2_seen *set, const char *text, struct slm2_err *err)
+static slm2_status note_near(struct draw *d, const char *text, struct slm2_err *err)
 {
+    uint16_t sig[MAX_SIGNATURE];
+    if (!d->near) return SLM2_OK;
+    SLM2_TRY(slm2_near_sign(d->near, text, strlen(text), &d->shingles, sig, err));
+    return slm2_near_add(d->near, sig, err);
+}
+
+/* What messages must not be, before any was drawn. */
+static slm2_status note_probes_and_openers(struct draw *d, struct slm2_err *err)
+{
+    const struct slm2_self *self = d->a->self;
+    const struct slm2_self_probe *probe = self->probes.items;
+    char *const *opener = self->openers.items;
     struct slm2_text_key key;
-    SLM2_TRY(key_of(d, text, strlen(text), &key, err));
-    return slm2_seen_add(set, key, err);
+    const char **ask = calloc((size_t)self->probes.n + 1, sizeof *ask);
+    if (!ask) return slm2_fail(err, SLM2_ENOMEM, "no memory for probes");
+    d->probes = (struct slm2_conf_list){.items = ask, .n = self->probes.n};
+    for (int i = 0; i < self->probes.n; i++) {
+        ask[i] = probe[i].ask;
+        SLM2_TRY(note_near(d, ask[i], err));
+    }
+    for (int i = 0; i < self->openers.n; i++) {
+        SLM2_TRY(key_of(d, opener[i], strlen(opener[i]), &key, err));
+        SLM2_TRY(slm2_seen_add(&d->seen, key, err));
+        SLM2_TRY(note_near(d, opener[i], err));
+    }
+    return SLM2_OK;
 }
 
 static bool has_adapter(const struct slm2_selfdraw_args *a) { return a->adapter && *a->adapter; }
@@ -154,10 +177,8 @@ static slm2_status draw_open(struct draw *d, struct slm2_err *err)
         d->turns[2 * i + 1] = (struct slm2_msg){"assistant", t[i].say, strlen(t[i].say)};
     }
     SLM2_TRY(slm2_seen_open(&d->seen, a->run, err));
-    SLM2_TRY(slm2_seen_open(&d->probes, a->run, err));
-    for (int i = 0; i < self->openers.n; i++) SLM2_TRY(note_text(d, &d->seen, ((char **)self->openers.items)[i], err));
-    for (int i = 0; i < self->probes.n; i++) SLM2_TRY(note_text(d, &d->probes, ((struct slm2_self_probe *)self->probes.items)[i].ask, err));
     if (a->o->near.threshold > 0) SLM2_TRY(slm2_near_open(&d->near, &a->o->near, a->run, err));
+    SLM2_TRY(note_probes_and_openers(d, err));
     struct slm2_chat_opts co = slm2_chat_opts_default(a->tmpl);
     slm2_status st = slm2_chat_encode(a->tok, &co, d->turns, 2 * n, &ids, NULL, err);
     int n_ctx = (int)ids.n + 2 * a->o->prompt_tokens + a->o->answer_tokens + 64; /* a text encoded again may have other tokens */
@@ -177,7 +198,7 @@ static void draw_close(struct draw *d)
     slm2_model_free(d->model);
     slm2_model_free(d->base);
     slm2_seen_close(&d->seen);
-    slm2_seen_close(&d->probes);
+    free(d->probes.items);
     if (d->near) slm2_near_close(d->near);
     free(d->turns);
     slm2_buf_free(&d->words);
@@ -324,13 +345,14 @@ static slm2_status remember(struct draw *d, const struct slm2_buf *text, bool *d
 
 static slm2_status judge_message(struct draw *d, struct item *it, struct slm2_err *err)
 {
-    struct slm2_text_key key;
-    bool duplicate, near;
-    SLM2_TRY(key_of(d, it->prompt.v.v ? it->prompt.v.v : "", it->prompt.v.n, &key, err));
+    bool probe, duplicate, near;
+    slm2_buf_clear(&d->words);
+    SLM2_TRY(slm2_self_words(it->prompt.v.v ? it->prompt.v.v : "", it->prompt.v.n, &d->words, err));
     it->verdict = judge_words(it->prompt.v.v, it->prompt.v.n, d->words.v, is_cut(d, &it->prompt), d->a->o->min_words);
     if (it->verdict != SLM2_SELF_KEPT) return SLM2_OK;
     SLM2_TRY(slm2_self_topic(d->a->self, d->words.v, &it->topic, err));
-    if (slm2_seen_has(&d->probes, key)) {
+    SLM2_TRY(slm2_self_holds(d->words.v, &d->probes, &probe, err));
+    if (probe) {
         it->verdict = SLM2_SELF_M_PROBE;
         return SLM2_OK;
     }
