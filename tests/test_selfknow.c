@@ -556,8 +556,8 @@ static void test_other_samples(void **state)
     snprintf(card, sizeof card, "card=%s", in_dir("card.yml"));
     snprintf(prompt, sizeof prompt, "few_shot=%s", in_dir("prompt.yml"));
     snprintf(probes, sizeof probes, "probes=%s", in_dir("probes.yml"));
-    const char *sets[] = {model, run, card, prompt, probes};
-    struct slm2_stage_args a = {.config = in_dir("held.yml"), .sets = sets, .n_sets = 5, .stop = &now};
+    const char *sets[] = {model, run, card, prompt, probes, "base=no-such-model"}; /* which own samples do not want */
+    struct slm2_stage_args a = {.config = in_dir("held.yml"), .sets = sets, .n_sets = 6, .stop = &now};
     slm2_status st = slm2_selfknow(&a, &r, &err);
     if (st != SLM2_ESTOP) fail_msg("%s", err.msg);
     assert_true(slm2_stage_figure(&r, "draws.cut") == 1);

@@ -656,14 +656,15 @@ slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *e
     char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX], first[SLM2_PATH_MAX];
     struct draw d = {.a = a};
     json_t *settings = NULL;
-    slm2_status st = settings_of(a, &settings, err);
-    if (st == SLM2_OK) st = slm2_path_join(samples, sizeof samples, a->run, "samples.jsonl", err);
+    slm2_status st = slm2_path_join(samples, sizeof samples, a->run, "samples.jsonl", err);
     if (st == SLM2_OK) st = slm2_path_join(summary, sizeof summary, a->run, "samples.json", err);
     if (st == SLM2_OK) st = slm2_path_join(d.dir, sizeof d.dir, a->run, "draws", err);
     if (st == SLM2_OK) st = slm2_path_join(settings_path, sizeof settings_path, d.dir, "settings.json", err);
+    bool own = st == SLM2_OK && slm2_path_exists(samples) && !slm2_path_exists(summary); /* somebody's own samples: held to nothing */
+    if (st == SLM2_OK && !own) st = settings_of(a, &settings, err);
     if (st == SLM2_OK && slm2_path_exists(samples)) {
-        st = put_prompts(settings, a->o, err);
-        if (st == SLM2_OK) st = check_settings(summary, settings, samples, err);
+        if (!own) st = put_prompts(settings, a->o, err);
+        if (st == SLM2_OK && !own) st = check_settings(summary, settings, samples, err);
         if (st == SLM2_OK) slm2_log(SLM2_INFO, "selfknow: taking the samples of %s", samples);
         if (st == SLM2_OK) st = slm2_dir_remove(d.dir, err); /* what a kill right behind the last rename left */
         json_decref(settings);
