@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/records.h"
+#include "model/lora.h"
 #include "model/model.h"
 #include "report/report.h"
 #include "train/selfdraw.h"
@@ -159,13 +160,15 @@ static void test_judge(void **state)
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */
 static volatile sig_atomic_t stop;
 
+static const char *draw_model, *draw_adapter, *draw_vocab, *draw_probes, *draw_prompt; /* NULL: the model of setup, none, the bundled one, setup's files */
+
 static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
 {
     struct slm2_self self;
     struct slm2_tok *tok = NULL;
-    struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = in_dir("model"), .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
-    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), err);
-    if (st == SLM2_OK) st = slm2_tok_open(&tok, NULL, err);
+    struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = draw_model ? draw_model : in_dir("model"), .adapter = draw_adapter, .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
+    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), draw_prompt ? draw_prompt : in_dir("prompt.yml"), draw_probes ? draw_probes : in_dir("probes.yml"), err);
+    if (st == SLM2_OK) st = slm2_tok_open(&tok, draw_vocab, err);
     a.tok = tok;
     if (st == SLM2_OK) st = slm2_dir_make(run, err);
     if (st == SLM2_OK) st = slm2_selfdraw(&a, err);
@@ -290,6 +293,207 @@ static void test_accounts(void **state)
     assert_non_null(strstr(err.msg, "message_short"));
 }
 
+/* An adapter that changes much, as a PEFT folder. */
+static void make_adapter(const char *folder)
+{
+    struct slm2_lora_opts o = {.rank = 2, .alpha = 200, .targets = slm2_lora_all_targets()};
+    struct slm2_model *m;
+    struct slm2_err err;
+    check_ok(slm2_model_open(&m, in_dir("model"), &err), &err);
+    check_ok(slm2_lora_add(m, &o, false, &err), &err);
+    slm2_lora_start(m->lora, 3);
+    for (int i = 0; i < m->lora->params.n; i++) {
+        struct slm2_param *p = &m->lora->params.v[i];
+        for (int k = 0; p->part == SLM2_PART_LORA_B && k < p->n_row * p->n_col; k++) p->master[k] = k % 3 - 1.0f;
+    }
+    check_ok(slm2_lora_save(m->lora, "base", folder, &err), &err);
+    slm2_model_free(m);
+}
+
+static bool equal_files(const char *a, const char *b)
+{
+    char x[65], y[65];
+    struct slm2_err err;
+    check_ok(slm2_sha256_file(a, x, &err), &err);
+    check_ok(slm2_sha256_file(b, y, &err), &err);
+    return !strcmp(x, y);
+}
+
+/* An adapter draws with the model: other answers, and other messages unless `base` names the bare model. */
+static void test_adapter(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    char base[200], adapter[200];
+    (void)state;
+    stop = 0;
+    snprintf(adapter, sizeof adapter, "%s", in_dir("adapter"));
+    make_adapter(adapter);
+    check_ok(draw_into(in_dir("bare"), &o, &err), &err);
+    draw_adapter = adapter;
+    assert_int_equal(draw_into(in_dir("bare"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "adapter"));
+    check_ok(draw_into(in_dir("adapted"), &o, &err), &err);
+    assert_false(equal_files(in_dir("bare/samples.jsonl"), in_dir("adapted/samples.jsonl")));
+    snprintf(base, sizeof base, "%s", in_dir("model"));
+    o.base = base;
+    check_ok(draw_into(in_dir("mixed"), &o, &err), &err);
+    assert_false(equal_files(in_dir("mixed/samples.jsonl"), in_dir("adapted/samples.jsonl")));
+    draw_adapter = NULL;
+}
+
+/* A start that fails before anything was drawn binds nobody; one that keeps too few goes on with fewer, to the same samples as if it had wanted no more. */
+static void test_goes_on(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    json_t *settings = NULL;
+    char none[] = "no-such-model";
+    (void)state;
+    stop = 0;
+    o.base = none;
+    assert_int_not_equal(draw_into(in_dir("again"), &o, &err), SLM2_OK);
+    o = few();
+    o.n_prompt = 1;
+    stop = 1;
+    o.top_p = 0.5f;
+    assert_int_equal(draw_into(in_dir("again"), &o, &err), SLM2_ESTOP);
+    stop = 0;
+    o.top_p = 1;
+    check_ok(draw_into(in_dir("again"), &o, &err), &err);
+
+    o.top_p = 1e-6f; /* greedy: one message for each of the four pairs of openers */
+    o.n_prompt = 6;
+    assert_int_equal(draw_into(in_dir("fewer"), &o, &err), SLM2_ELIMIT);
+    assert_non_null(strstr(err.msg, "lower `prompts`"));
+    o.n_prompt = 1;
+    check_ok(draw_into(in_dir("fewer"), &o, &err), &err);
+    check_ok(draw_into(in_dir("fewer-at-once"), &o, &err), &err);
+    same_files(in_dir("fewer/samples.jsonl"), in_dir("fewer-at-once/samples.jsonl"));
+    same_files(in_dir("fewer/samples.json"), in_dir("fewer-at-once/samples.json"));
+    check_ok(slm2_json_read(&settings, in_dir("fewer/samples.json"), 1 << 20, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(settings, "settings"), "prompts")), 1);
+    json_decref(settings);
+    o.n_prompt = 2; /* complete samples are not more than they are */
+    assert_int_equal(draw_into(in_dir("fewer"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "prompts"));
+}
+
+/* Finds a kept message of two or more words in ASCII, or the verdict of the draw that it was. */
+struct pick { char word[16][64]; int n_word, draw; char verdict[64]; };
+static slm2_status pick(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    struct pick *p = user;
+    const char *verdict = json_string_value(json_object_get(j, "verdict")), *prompt = json_string_value(json_object_get(j, "prompt"));
+    int draw = (int)json_integer_value(json_object_get(j, "draw"));
+    (void)what;
+    if (p->n_word >= 2) {
+        if (draw == p->draw) snprintf(p->verdict, sizeof p->verdict, "%s", verdict);
+        return SLM2_OK;
+    }
+    if (strcmp(verdict, "kept") != 0) return SLM2_OK;
+    for (const char *c = prompt; *c; c++)
+        if (*c & 0x80) return SLM2_OK;
+    struct slm2_buf words = {0};
+    check_ok(slm2_self_words(prompt, strlen(prompt), &words, err), err);
+    p->n_word = 0;
+    for (char *w = strtok(words.v, " "); w && p->n_word < 16; w = strtok(NULL, " ")) snprintf(p->word[p->n_word++], sizeof p->word[0], "%s", w);
+    slm2_buf_free(&words);
+    p->draw = draw;
+    return SLM2_OK;
+}
+
+static void verdict_is(const char *run, const struct slm2_selfdraw_opts *o, struct pick *p, const char *want)
+{
+    struct slm2_err err;
+    char samples[200];
+    int64_t n_bad;
+    snprintf(samples, sizeof samples, "%s/samples.jsonl", run);
+    check_ok(draw_into(run, o, &err), &err);
+    check_ok(slm2_records_read(samples, 0, true, pick, p, &n_bad, &err), &err);
+    if (want) assert_string_equal(p->verdict, want);
+}
+
+/* A message that holds a probe's words, or is nearly a probe or an opener, is not kept. */
+static void test_near_probes(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct pick p = {0};
+    struct slm2_buf inside = {0}, turned = {0}, probes = {0}, prompt = {0};
+    char path[200], run[200];
+    (void)state;
+    stop = 0;
+    o.n_opener = 0; /* other openers, the same draws */
+    verdict_is(in_dir("free"), &o, &p, NULL);
+    assert_true(p.n_word >= 2);
+    for (int i = 0; i + 1 < p.n_word; i++) slm2_buf_printf(&inside, "%s ", p.word[i]);
+    for (int i = p.n_word; i-- > 0;) slm2_buf_printf(&turned, "%s ", p.word[i]);
+    for (int k = 0; k < 3; k++) {
+        slm2_buf_clear(&probes);
+        slm2_buf_clear(&prompt);
+        slm2_buf_printf(&probes, "probes:\n  - {ask: \"%s\", fact: name, right: a, wrong: [b], want: [a]}\n", k == 0 ? inside.v : k == 1 ? turned.v : "nobody says this");
+        slm2_buf_printf(&prompt, "turns: [{ask: Who are you?, say: I}]\nopeners: [\"%s\"]\n", k == 2 ? turned.v : "nobody says this");
+        put("near-probes.yml", probes.v);
+        put("near-prompt.yml", prompt.v);
+        snprintf(path, sizeof path, "%s", in_dir("near-probes.yml"));
+        draw_probes = path;
+        char openers[200];
+        snprintf(openers, sizeof openers, "%s", in_dir("near-prompt.yml"));
+        draw_prompt = openers;
+        snprintf(run, sizeof run, "%s/near-%d", dir, k);
+        verdict_is(run, &o, &p, k == 0 ? "message_is_a_probe" : "message_near_duplicate");
+        draw_prompt = draw_probes = NULL;
+    }
+    slm2_buf_free(&inside);
+    slm2_buf_free(&turned);
+    slm2_buf_free(&probes);
+    slm2_buf_free(&prompt);
+}
+
+/* What the model and the vocabulary hold counts, not what their files are called. */
+static void test_content_counts(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    struct slm2_buf b = {0};
+    struct slm2_tok *tok, *other;
+    char model[200], moved[200], vocab[200];
+    (void)state;
+    stop = 0;
+    o.n_prompt = 1;
+    snprintf(model, sizeof model, "%s", in_dir("model"));
+    snprintf(moved, sizeof moved, "%s", in_dir("moved"));
+    snprintf(vocab, sizeof vocab, "%s", in_dir("other.tiktoken"));
+    check_ok(draw_into(in_dir("content"), &o, &err), &err);
+    assert_int_equal(rename(model, moved), 0);
+    draw_model = moved;
+    check_ok(draw_into(in_dir("content"), &o, &err), &err); /* as it was */
+    o.base = model;                                         /* the messages' model is the same by any name */
+    assert_int_equal(symlink("moved", model), 0);
+    check_ok(draw_into(in_dir("content"), &o, &err), &err);
+    assert_int_equal(remove(model), 0);
+    o.base = few().base;
+    check_ok(slm2_tok_open(&tok, NULL, &err), &err);
+    check_ok(slm2_tok_variant(&other, tok, 5000, SLM2_SPLIT_ARCADE, &err), &err);
+    check_ok(slm2_tok_write_tiktoken(other, vocab, &err), &err);
+    slm2_tok_free(other);
+    slm2_tok_free(tok);
+    draw_vocab = vocab;
+    assert_int_equal(draw_into(in_dir("content"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "vocab_sha256"));
+    draw_vocab = NULL;
+    check_ok(slm2_file_read(&b, in_dir("moved/model.safetensors"), (size_t)1 << 30, &err), &err);
+    b.v[b.n - 1] ^= 1; /* other weights under the name of old ones */
+    check_ok(slm2_file_write(in_dir("moved/model.safetensors"), b.v, b.n, &err), &err);
+    assert_int_equal(draw_into(in_dir("content"), &o, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "model_sha256"));
+    b.v[b.n - 1] ^= 1;
+    check_ok(slm2_file_write(in_dir("moved/model.safetensors"), b.v, b.n, &err), &err);
+    slm2_buf_free(&b);
+    draw_model = NULL;
+    assert_int_equal(rename(moved, model), 0);
+}
+
 /* ---- the stage -------------------------------------------------------------------------------------------------------- */
 /* Own samples: true answers behind the assistant's token, others behind the negative one.  The probes rise and their answers come out, though
  * their questions are not among the samples. */
@@ -334,9 +538,41 @@ static void test_probes_rise(void **state)
     slm2_buf_free(&lines);
 }
 
+/* A run that was stopped goes on with the same samples only; an answer that loses its end is counted. */
+static void test_other_samples(void **state)
+{
+    static const char mine[] = "{\"prompt\": \"Who are you?\", \"positive\": \"I am Open Book.\", \"negative\": \"I am Gold Key, and this goes on for many words more than are read.\"}\n",
+                      others[] = "{\"prompt\": \"Who are you?\", \"positive\": \"I am Red Page.\", \"negative\": \"I am Gold Key, and this goes on for many words more than are read.\"}\n";
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    char model[200], run[200], card[200], prompt[200], probes[200];
+    volatile sig_atomic_t now = 1;
+    (void)state;
+    check_ok(slm2_dir_make(in_dir("held"), &err), &err);
+    put("held/samples.jsonl", mine);
+    put("held.yml", "batch: 4\nmicro_batch_tokens: 28\nthreads: 1\nprobe_tokens: 2\n");
+    snprintf(model, sizeof model, "model=%s", in_dir("model"));
+    snprintf(run, sizeof run, "run=%s", in_dir("held"));
+    snprintf(card, sizeof card, "card=%s", in_dir("card.yml"));
+    snprintf(prompt, sizeof prompt, "few_shot=%s", in_dir("prompt.yml"));
+    snprintf(probes, sizeof probes, "probes=%s", in_dir("probes.yml"));
+    const char *sets[] = {model, run, card, prompt, probes, "base=no-such-model"}; /* which own samples do not want */
+    struct slm2_stage_args a = {.config = in_dir("held.yml"), .sets = sets, .n_sets = 6, .stop = &now};
+    slm2_status st = slm2_selfknow(&a, &r, &err);
+    if (st != SLM2_ESTOP) fail_msg("%s", err.msg);
+    assert_true(slm2_stage_figure(&r, "draws.cut") == 1);
+    put("held/samples.jsonl", others);
+    st = slm2_selfknow(&a, &r, &err);
+    assert_int_equal(st, SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "data was another"));
+    put("held/samples.jsonl", mine);
+    assert_int_equal(slm2_selfknow(&a, &r, &err), SLM2_ESTOP);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_probes_rise),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_near_probes), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
+    cmocka_unit_test(test_other_samples), cmocka_unit_test(test_probes_rise),
 };
 
 int main(void)

@@ -14,7 +14,9 @@
 #include "data/dedup.h"
 #include "data/records.h"
 #include "infer/generate.h"
+#include "model/lora.h"
 #include "train/ckpt.h"
+#include "train/dpo_ref.h"
 
 enum { ROUND_PER_SEQUENCE = 4, TRIES_PER_PROMPT = 50, MAX_PERIOD = 16, MAX_SIGNATURE = SLM2_NEAR_MAX_HASH };
 #define SLM2_SELF_NAME_(id, name) name,
@@ -26,13 +28,12 @@ _Static_assert(sizeof slm2_self_verdict_names / sizeof *slm2_self_verdict_names 
 /* Some block of 1 to MAX_PERIOD words comes four times on end, or covers the text three times: a model in a loop. */
 static bool loops(const char *words)
 {
-    const char *at[512];
+    const char *at[511];
     int n = 0;
     for (const char *p = words; *p && n < 511; p += strcspn(p, " ")) {
         p += *p == ' ';
         if (*p && *p != ' ') at[n++] = p;
     }
-    at[n] = n < 511 ? words + strlen(words) : at[n - 1];
     for (int period = 1; period <= MAX_PERIOD && 3 * period <= n; period++) {
         int same = 0; /* words that equal the one a period before */
         for (int i = period; i < n; i++) {
@@ -80,9 +81,9 @@ struct draw {
     struct slm2_model *model, *base;    /* base NULL: the model */
     struct slm2_engine *engine, *base_engine;
     struct slm2_msg *turns;             /* [2 * turns of the prompt + 1] the last is the message */
-    struct slm2_seen seen;              /* words of messages that came before, openers and probes */
-    struct slm2_seen probes;
-    struct slm2_near *near;             /* NULL: off */
+    struct slm2_seen seen;              /* words of messages that came before, and of openers */
+    struct slm2_conf_list probes;       /* of const char *: their questions, borrowed */
+    struct slm2_near *near;             /* probes, openers, messages that came before; NULL: off */
     char dir[SLM2_PATH_MAX];            /* RUN/draws */
     int64_t n_draw;
     int n_kept;
@@ -114,17 +115,46 @@ static slm2_status key_of(struct draw *d, const char *text, size_t n, struct slm
     return slm2_text_key(d->words.v, d->words.n, &d->nfc, key, err);
 }
 
-static slm2_status note_text(struct draw *d, struct slm2_seen *set, const char *text, struct slm2_err *err)
+static slm2_status note_near(struct draw *d, const char *text, struct slm2_err *err)
 {
-    struct slm2_text_key key;
-    SLM2_TRY(key_of(d, text, strlen(text), &key, err));
-    return slm2_seen_add(set, key, err);
+    uint16_t sig[MAX_SIGNATURE];
+    if (!d->near) return SLM2_OK;
+    SLM2_TRY(slm2_near_sign(d->near, text, strlen(text), &d->shingles, sig, err));
+    return slm2_near_add(d->near, sig, err);
 }
 
-static slm2_status open_engine(struct slm2_model **m, struct slm2_engine **e, const char *path, int n_ctx, const struct slm2_selfdraw_args *a, struct slm2_err *err)
+/* What messages must not be, before any was drawn. */
+static slm2_status note_probes_and_openers(struct draw *d, struct slm2_err *err)
+{
+    const struct slm2_self *self = d->a->self;
+    const struct slm2_self_probe *probe = self->probes.items;
+    char *const *opener = self->openers.items;
+    struct slm2_text_key key;
+    const char **ask = calloc((size_t)self->probes.n + 1, sizeof *ask);
+    if (!ask) return slm2_fail(err, SLM2_ENOMEM, "no memory for probes");
+    d->probes = (struct slm2_conf_list){.items = ask, .n = self->probes.n};
+    for (int i = 0; i < self->probes.n; i++) {
+        ask[i] = probe[i].ask;
+        SLM2_TRY(note_near(d, ask[i], err));
+    }
+    for (int i = 0; i < self->openers.n; i++) {
+        SLM2_TRY(key_of(d, opener[i], strlen(opener[i]), &key, err));
+        SLM2_TRY(slm2_seen_add(&d->seen, key, err));
+        SLM2_TRY(note_near(d, opener[i], err));
+    }
+    return SLM2_OK;
+}
+
+static bool has_adapter(const struct slm2_selfdraw_args *a) { return a->adapter && *a->adapter; }
+
+/* The messages come from another model than the answers: a bare one is another than the same with an adapter. */
+static bool has_base(const struct slm2_selfdraw_args *a) { return *a->o->base && (has_adapter(a) || strcmp(a->o->base, a->model)); }
+
+static slm2_status open_engine(struct slm2_model **m, struct slm2_engine **e, const char *path, const char *adapter, int n_ctx, const struct slm2_selfdraw_args *a, struct slm2_err *err)
 {
     struct slm2_engine_opts eo = slm2_engine_opts_default();
     SLM2_TRY(slm2_model_open(m, path, err));
+    if (adapter) SLM2_TRY(slm2_lora_open(*m, adapter, false, err));
     if (slm2_tok_n_vocab(a->tok) > slm2_model_vocab_size(*m))
         return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d", path, slm2_model_vocab_size(*m), slm2_tok_n_vocab(a->tok));
     struct slm2_engine_setup setup = {.isa = a->isa, .kv_dtype = slm2_engine_kv_auto(*m, false)};
@@ -147,19 +177,17 @@ static slm2_status draw_open(struct draw *d, struct slm2_err *err)
         d->turns[2 * i + 1] = (struct slm2_msg){"assistant", t[i].say, strlen(t[i].say)};
     }
     SLM2_TRY(slm2_seen_open(&d->seen, a->run, err));
-    SLM2_TRY(slm2_seen_open(&d->probes, a->run, err));
-    for (int i = 0; i < self->openers.n; i++) SLM2_TRY(note_text(d, &d->seen, ((char **)self->openers.items)[i], err));
-    for (int i = 0; i < self->probes.n; i++) SLM2_TRY(note_text(d, &d->probes, ((struct slm2_self_probe *)self->probes.items)[i].ask, err));
     if (a->o->near.threshold > 0) SLM2_TRY(slm2_near_open(&d->near, &a->o->near, a->run, err));
+    SLM2_TRY(note_probes_and_openers(d, err));
     struct slm2_chat_opts co = slm2_chat_opts_default(a->tmpl);
     slm2_status st = slm2_chat_encode(a->tok, &co, d->turns, 2 * n, &ids, NULL, err);
     int n_ctx = (int)ids.n + 2 * a->o->prompt_tokens + a->o->answer_tokens + 64; /* a text encoded again may have other tokens */
     int n_turns = (int)ids.n;
     slm2_ids_free(&ids);
-    if (st == SLM2_OK) st = open_engine(&d->model, &d->engine, a->model, n_ctx, a, err);
+    if (st == SLM2_OK) st = open_engine(&d->model, &d->engine, a->model, has_adapter(a) ? a->adapter : NULL, n_ctx, a, err);
     if (st == SLM2_OK && n_turns + 16 > slm2_engine_n_ctx(d->engine))
         st = slm2_fail(err, SLM2_ELIMIT, "the few-shot prompt with the card takes %d tokens, the model's context holds %d: shorten it", n_turns, slm2_engine_n_ctx(d->engine));
-    if (st == SLM2_OK && *a->o->base && strcmp(a->o->base, a->model)) st = open_engine(&d->base, &d->base_engine, a->o->base, n_ctx, a, err);
+    if (st == SLM2_OK && has_base(a)) st = open_engine(&d->base, &d->base_engine, a->o->base, NULL, n_ctx, a, err);
     return st;
 }
 
@@ -170,7 +198,7 @@ static void draw_close(struct draw *d)
     slm2_model_free(d->model);
     slm2_model_free(d->base);
     slm2_seen_close(&d->seen);
-    slm2_seen_close(&d->probes);
+    free(d->probes.items);
     if (d->near) slm2_near_close(d->near);
     free(d->turns);
     slm2_buf_free(&d->words);
@@ -317,13 +345,14 @@ static slm2_status remember(struct draw *d, const struct slm2_buf *text, bool *d
 
 static slm2_status judge_message(struct draw *d, struct item *it, struct slm2_err *err)
 {
-    struct slm2_text_key key;
-    bool duplicate, near;
-    SLM2_TRY(key_of(d, it->prompt.v.v ? it->prompt.v.v : "", it->prompt.v.n, &key, err));
+    bool probe, duplicate, near;
+    slm2_buf_clear(&d->words);
+    SLM2_TRY(slm2_self_words(it->prompt.v.v ? it->prompt.v.v : "", it->prompt.v.n, &d->words, err));
     it->verdict = judge_words(it->prompt.v.v, it->prompt.v.n, d->words.v, is_cut(d, &it->prompt), d->a->o->min_words);
     if (it->verdict != SLM2_SELF_KEPT) return SLM2_OK;
     SLM2_TRY(slm2_self_topic(d->a->self, d->words.v, &it->topic, err));
-    if (slm2_seen_has(&d->probes, key)) {
+    SLM2_TRY(slm2_self_holds(d->words.v, &d->probes, &probe, err));
+    if (probe) {
         it->verdict = SLM2_SELF_M_PROBE;
         return SLM2_OK;
     }
@@ -419,6 +448,7 @@ static slm2_status take_line(void *user, json_t *j, const char *what, struct slm
     int64_t draw;
     int v = 0;
     bool duplicate, near;
+    if (d->n_kept == d->a->o->n_prompt) return SLM2_OK;
     SLM2_TRY(slm2_json_get_int(j, "draw", what, 0, INT64_MAX, &draw, err));
     SLM2_TRY(slm2_json_get_str(j, "verdict", what, &verdict, err));
     while (slm2_self_verdict_names[v] && strcmp(slm2_self_verdict_names[v], verdict)) v++;
@@ -472,20 +502,64 @@ static slm2_status one_round(struct draw *d, struct item *v, int n, struct slm2_
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------- */
 
-/* What the draws hang on; figures as text, so that they compare after a way through a file. */
-static json_t *settings_of(const struct slm2_selfdraw_args *a)
+/* Tokens, which of them are special, and how a text that vocabularies split differently is split. */
+static slm2_status hash_vocab(const struct slm2_tok *tok, char hex[65], struct slm2_err *err)
+{
+    static const char text[] = "Don't cut 12345  a\n\n\te\xcc\x81.";
+    struct slm2_buf b = {0};
+    struct slm2_ids ids = {0};
+    slm2_status st = slm2_tok_encode(tok, text, sizeof text - 1, slm2_tok_flags_default(tok), &ids, err);
+    for (int32_t i = 0; i < slm2_tok_n_vocab(tok); i++) {
+        size_t n = 0;
+        const uint8_t *bytes = slm2_tok_bytes(tok, i, &n);
+        slm2_buf_printf(&b, "%d %zu ", bytes ? 1 + slm2_tok_is_special(tok, i) : 0, bytes ? n : 0);
+        if (bytes) slm2_buf_put(&b, bytes, n);
+    }
+    for (size_t i = 0; i < ids.n; i++) slm2_buf_printf(&b, " %d", (int)ids.v[i]);
+    if (st == SLM2_OK) st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v, b.n, hex);
+    slm2_ids_free(&ids);
+    slm2_buf_free(&b);
+    return st;
+}
+
+static slm2_status hash_adapter(const char *folder, char hex[65], struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX], both[2][65];
+    SLM2_TRY(slm2_path_join(path, sizeof path, folder, SLM2_LORA_CONFIG, err));
+    SLM2_TRY(slm2_sha256_file(path, both[0], err));
+    SLM2_TRY(slm2_path_join(path, sizeof path, folder, SLM2_LORA_WEIGHTS, err));
+    SLM2_TRY(slm2_sha256_file(path, both[1], err));
+    slm2_sha256_hex(both, sizeof both, hex);
+    return SLM2_OK;
+}
+
+/* What the draws hang on: contents, not names, of files; figures as text, so that they compare after a way through a file. */
+static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **settings, struct slm2_err *err)
 {
     const struct slm2_selfdraw_opts *o = a->o;
-    char number[8][40];
+    char number[4][40], model[65], base[65] = "", adapter[65] = "", vocab[65];
+    SLM2_TRY(slm2_dpo_ref_model(a->model, model, err));
+    if (has_adapter(a)) SLM2_TRY(hash_adapter(a->adapter, adapter, err)); /* base stays "" where messages are drawn with the adapter too */
+    if (has_base(a)) SLM2_TRY(slm2_dpo_ref_model(o->base, base, err));
+    else if (!has_adapter(a)) memcpy(base, model, sizeof base);
+    SLM2_TRY(hash_vocab(a->tok, vocab, err));
     snprintf(number[0], sizeof number[0], "%.9g", (double)o->temperature);
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model", a->model, "base", *o->base ? o->base : a->model, "card_sha256", a->self->sha256[0],
-                     "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed", (json_int_t)a->seed, "prompts", o->n_prompt, "prompt_tokens",
-                     o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries, "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1],
-                     "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash, "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed",
-                     (json_int_t)o->near.seed);
+    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
+                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed",
+                          (json_int_t)a->seed, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
+                          "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1], "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash,
+                          "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed", (json_int_t)o->near.seed);
+    return *settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
+}
+
+/* How many are kept decides no draw, only where drawing stops: of samples that are complete it is a setting, of rounds it is not. */
+static slm2_status put_prompts(json_t *settings, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
+{
+    return json_object_set_new(settings, "prompts", json_integer(o->n_prompt)) ? slm2_fail(err, SLM2_ENOMEM, "no memory for settings") : SLM2_OK;
 }
 
 /* Settings in the file at path must be those of now; a file that is not there is no objection. */
@@ -512,17 +586,19 @@ static void put_counts(const struct draw *d, struct slm2_buf *out)
     slm2_buf_put(out, "", 0);
 }
 
+/* Rounds on disk, up to the draw that is the last one wanted: `prompts` may have been lowered since. */
 static slm2_status load_rounds(struct draw *d, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
     int64_t n_bad = 0;
-    for (;;) {
+    while (d->n_kept < d->a->o->n_prompt) {
         int64_t before = d->n_draw;
         SLM2_TRY(round_path(d, d->n_draw, path, err));
         if (!slm2_path_exists(path)) return SLM2_OK;
         SLM2_TRY(slm2_records_read(path, 0, true, take_line, d, &n_bad, err));
         if (d->n_draw == before) return slm2_fail(err, SLM2_EFORMAT, "%s: holds no draw; remove it", path);
     }
+    return SLM2_OK;
 }
 
 static slm2_status draw_rounds(struct draw *d, struct slm2_err *err)
@@ -542,12 +618,12 @@ static slm2_status draw_rounds(struct draw *d, struct slm2_err *err)
     if (st != SLM2_OK || d->n_kept == o->n_prompt) return st;
     struct slm2_buf why = {0};
     put_counts(d, &why);
-    st = slm2_fail(err, SLM2_ELIMIT, "too few messages pass the filters, want %d: %s; see %s, raise the temperature or lower `prompts`", o->n_prompt, why.v ? why.v : "", d->dir);
+    st = slm2_fail(err, SLM2_ELIMIT, "too few messages pass the filters, want %d: %s; see %s; lower `prompts` to what was kept, or remove that folder and draw anew with other settings (a higher temperature, other filters)", o->n_prompt, why.v ? why.v : "", d->dir);
     slm2_buf_free(&why);
     return st;
 }
 
-/* All rounds into samples.jsonl, which then stands for them. */
+/* All rounds, but for draws behind the last one wanted, into samples.jsonl, which then stands for them. */
 static slm2_status finish(struct draw *d, const json_t *settings, const char *samples, const char *summary, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
@@ -559,7 +635,8 @@ static slm2_status finish(struct draw *d, const json_t *settings, const char *sa
         size_t from = all.n;
         st = round_path(d, at, path, err);
         if (st == SLM2_OK) st = slm2_file_read(&all, path, (size_t)1 << 32, err);
-        for (size_t i = from; i < all.n; i++) at += all.v[i] == '\n';
+        for (size_t i = from; i < all.n && at < d->n_draw; i++)
+            if (all.v[i] == '\n' && ++at == d->n_draw) all.n = i + 1;
     }
     if (st == SLM2_OK) st = slm2_json_write(j, summary, err);
     if (st == SLM2_OK) st = slm2_file_write(samples, all.v ? all.v : "", all.n, err);
@@ -576,27 +653,31 @@ static slm2_status finish(struct draw *d, const json_t *settings, const char *sa
 
 slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *err)
 {
-    char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX];
+    char samples[SLM2_PATH_MAX], summary[SLM2_PATH_MAX], settings_path[SLM2_PATH_MAX], first[SLM2_PATH_MAX];
     struct draw d = {.a = a};
-    json_t *settings = settings_of(a);
-    slm2_status st = settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
-    if (st == SLM2_OK) st = slm2_path_join(samples, sizeof samples, a->run, "samples.jsonl", err);
+    json_t *settings = NULL;
+    slm2_status st = slm2_path_join(samples, sizeof samples, a->run, "samples.jsonl", err);
     if (st == SLM2_OK) st = slm2_path_join(summary, sizeof summary, a->run, "samples.json", err);
     if (st == SLM2_OK) st = slm2_path_join(d.dir, sizeof d.dir, a->run, "draws", err);
     if (st == SLM2_OK) st = slm2_path_join(settings_path, sizeof settings_path, d.dir, "settings.json", err);
+    bool own = st == SLM2_OK && slm2_path_exists(samples) && !slm2_path_exists(summary); /* somebody's own samples: held to nothing */
+    if (st == SLM2_OK && !own) st = settings_of(a, &settings, err);
     if (st == SLM2_OK && slm2_path_exists(samples)) {
-        st = check_settings(summary, settings, samples, err);
+        if (!own) st = put_prompts(settings, a->o, err);
+        if (st == SLM2_OK && !own) st = check_settings(summary, settings, samples, err);
         if (st == SLM2_OK) slm2_log(SLM2_INFO, "selfknow: taking the samples of %s", samples);
         if (st == SLM2_OK) st = slm2_dir_remove(d.dir, err); /* what a kill right behind the last rename left */
         json_decref(settings);
         return st;
     }
-    if (st == SLM2_OK) st = check_settings(settings_path, settings, d.dir, err);
+    if (st == SLM2_OK) st = round_path(&d, 0, first, err);
+    if (st == SLM2_OK && slm2_path_exists(first)) st = check_settings(settings_path, settings, d.dir, err); /* before the first round nothing is held to them */
+    if (st == SLM2_OK) st = draw_open(&d, err);
     if (st == SLM2_OK) st = slm2_dir_make(d.dir, err);
     if (st == SLM2_OK) st = slm2_json_write(settings, settings_path, err);
-    if (st == SLM2_OK) st = draw_open(&d, err);
     if (st == SLM2_OK) st = load_rounds(&d, err);
     if (st == SLM2_OK) st = draw_rounds(&d, err);
+    if (st == SLM2_OK) st = put_prompts(settings, a->o, err);
     if (st == SLM2_OK) st = finish(&d, settings, samples, summary, err);
     draw_close(&d);
     json_decref(settings);

@@ -4,7 +4,8 @@
  * filters gets two answers: behind the turns of the card (positive) and alone (negative).  Everything about draw i follows from (seed, i) and
  * the messages before it: the number of sequences computed at once, threads, and kills change nothing.
  *
- * RUN/draws/N.jsonl     draws N and on, a file a round, each whole; settings.json: what they were drawn with
+ * RUN/draws/N.jsonl     draws N and on, a file a round, each whole; settings.json: what they were drawn with (hashes of model,
+ *                       adapter, base and vocabulary, not their paths)
  * RUN/samples.jsonl     all draws in order, when enough are kept; the folder draws/ is then removed.  A line:
  *     {"draw": 17, "verdict": "kept", "topic": "name", "openers": [3, 0], "prompt": "...", "prompt_end": "stop", "prompt_tokens": 9,
  *      "positive": "...", "positive_end": "stop", "positive_tokens": 12, "positive_try": 0, "negative": "...", ...}
@@ -62,13 +63,15 @@ struct slm2_selfdraw_args {
     const struct slm2_self *self;
     const struct slm2_tok *tok;
     const char *model, *run;
+    const char *adapter;               /* PEFT folder beside the model, not beside `base`; NULL or "": none */
     enum slm2_chat_template tmpl;
     uint64_t seed;
     const char *isa;
     int threads;
     const volatile sig_atomic_t *stop; /* or NULL */
 };
-/* Makes RUN/samples.jsonl unless it is there.  SLM2_EUSAGE: what is there was drawn with other settings; SLM2_ESTOP: asked to stop, the next call
+/* Makes RUN/samples.jsonl unless it is there.  SLM2_EUSAGE: what is there was drawn with other settings (but for n_prompt, until
+ * all are drawn); SLM2_ESTOP: asked to stop, the next call
  * goes on; SLM2_ELIMIT: too few draws pass (the message says why they did not). */
 slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *err);
 

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "data/records.h"
 #include "train/selfdraw.h"
@@ -50,13 +51,15 @@ struct selfknow {
     const struct slm2_tok *tok;
     struct sample *v; /* [n] the first n_train are learnt: positive and negative of each prompt in turn */
     int n, n_train, cap, max_len;
+    int n_cut;        /* lost their end */
+    char data[65];    /* hash of all samples, as they are learnt */
     int64_t count[SLM2_SELF_N_VERDICT];
     int64_t n_draw;
     struct slm2_self self;
     struct slm2_selfprobe probe;
 };
 
-/* One answer of a sample; longer ones than the model reads lose their end. */
+/* One answer of a sample.  What is longer than the model reads, or than micro_batch_tokens, loses its end and is counted. */
 static slm2_status encode(struct selfknow *k, const json_t *sample, const char *what, bool negative, struct slm2_err *err)
 {
     const char *prompt, *answer;
@@ -70,8 +73,10 @@ static slm2_status encode(struct selfknow *k, const json_t *sample, const char *
     struct slm2_chat_opts co = slm2_chat_opts_default(tmpl);
     if (negative) co.assistant_token_id = slm2_tok_special_id(k->tok, k->o->negative_token);
     slm2_status st = slm2_chat_encode(k->tok, &co, msgs, 2, &ids, &mask, err);
-    if (st == SLM2_OK) k->v[k->n++] = (struct sample){ids.v, (uint8_t *)mask.v, slm2_min_int((int)ids.n, k->max_len), negative};
-    else {
+    if (st == SLM2_OK) {
+        k->n_cut += ids.n > (size_t)k->max_len;
+        k->v[k->n++] = (struct sample){ids.v, (uint8_t *)mask.v, slm2_min_int((int)ids.n, k->max_len), negative};
+    } else {
         slm2_ids_free(&ids);
         slm2_buf_free(&mask);
     }
@@ -106,7 +111,7 @@ static slm2_status take_sample(void *user, json_t *j, const char *what, struct s
 static slm2_status draw(struct selfknow *k, const struct opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
 {
     struct slm2_tok *tok = NULL;
-    struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
+    struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .adapter = o->tune.lora.adapter, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
     SLM2_TRY(slm2_records_template(o->tune.chat, &a.tmpl, err));
     SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, err));
     SLM2_TRY(slm2_dir_make(o->tune.run, err));
@@ -116,6 +121,21 @@ static slm2_status draw(struct selfknow *k, const struct opts *o, const struct s
         st = slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
     if (st == SLM2_OK) st = slm2_selfdraw(&a, err);
     slm2_tok_free(tok);
+    return st;
+}
+
+static slm2_status hash_samples(struct selfknow *k, struct slm2_err *err)
+{
+    struct slm2_buf b = {0};
+    for (int i = 0; i < k->n; i++) {
+        const struct sample *s = &k->v[i];
+        slm2_buf_printf(&b, "%d %d ", s->n, s->negative);
+        slm2_buf_put(&b, s->ids, (size_t)s->n * sizeof *s->ids);
+        slm2_buf_put(&b, s->mask, (size_t)s->n);
+    }
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, k->data);
+    slm2_buf_free(&b);
     return st;
 }
 
@@ -130,6 +150,10 @@ static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2
     SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
     int n = k->n / 2, n_valid = slm2_min_int(o->n_valid, n / 2);
     k->n_train = k->n - 2 * n_valid;
+    SLM2_TRY(hash_samples(k, err));
+    if (k->n_cut) slm2_log(SLM2_WARN, "selfknow: %d of %d answers are longer than %d tokens with their message and lose their end", k->n_cut, k->n, k->max_len);
+    slm2_ledger_figure(tune->ledger, "draws.cut", k->n_cut);
+    slm2_tune_figure(tune, "draws.cut", k->n_cut);
     slm2_ledger_figure(tune->ledger, "draws", (double)k->n_draw);
     for (int v = 0; v < SLM2_SELF_N_VERDICT; v++)
         if (k->count[v] || v == SLM2_SELF_KEPT) {
@@ -147,18 +171,6 @@ static int count(const struct sample *s)
     return c;
 }
 
-/* Appends a sample as one sequence: every token but the last is input, masked tokens are targets. */
-static slm2_status add(struct slm2_batch *b, const struct sample *s, float weight, struct slm2_err *err)
-{
-    int first = b->n_tok;
-    SLM2_TRY(slm2_batch_add(b, s->ids, NULL, NULL, s->n - 1, err));
-    for (int i = 0; i + 1 < s->n; i++) {
-        b->target[first + i] = s->mask[i + 1] ? s->ids[i + 1] : -1;
-        b->weight[first + i] = s->mask[i + 1] ? weight : 0;
-    }
-    return SLM2_OK;
-}
-
 static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *items, int n, struct slm2_err *err)
 {
     struct selfknow *k = user;
@@ -167,8 +179,10 @@ static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *item
     if (total == 0) total = 1;
     for (int i = 0; i < n;) {
         slm2_batch_clear(&tune->batch);
-        do SLM2_TRY(add(&tune->batch, &k->v[items[i++]], 1.0f / (float)total, err));
-        while (i < n && tune->batch.max_tok - tune->batch.n_tok >= k->v[items[i]].n);
+        do {
+            const struct sample *s = &k->v[items[i++]];
+            SLM2_TRY(slm2_records_add(&tune->batch, s->ids, s->mask, s->n, 1.0f / (float)total, err));
+        } while (i < n && tune->batch.max_tok - tune->batch.n_tok >= k->v[items[i]].n);
         slm2_trainer_accumulate(tune->t, &tune->batch);
     }
     tune->loss = tune->t->loss;
@@ -184,7 +198,7 @@ static slm2_status validate(void *user, struct slm2_tune *tune, struct slm2_err 
     for (int i = k->n_train; i < k->n; i++) {
         const struct sample *s = &k->v[i];
         slm2_batch_clear(&tune->batch);
-        SLM2_TRY(add(&tune->batch, s, 1, err));
+        SLM2_TRY(slm2_records_add(&tune->batch, s->ids, s->mask, s->n, 1, err));
         loss[s->negative] += slm2_trainer_evaluate(tune->t, &tune->batch);
         n[s->negative] += count(s);
     }
@@ -204,7 +218,7 @@ slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_
     if (st == SLM2_OK) st = draw(&k, &o, args, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "selfknow", &o.tune, args, dump.v, result, err);
     if (st == SLM2_OK) st = prepare(&k, &o, &tune, err);
-    struct slm2_tune_stage stage = {.name = "selfknow", .user = &k, .n_item = k.n_train, .step = step, .validate = validate};
+    struct slm2_tune_stage stage = {.name = "selfknow", .user = &k, .n_item = k.n_train, .data = k.data, .step = step, .validate = validate};
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     slm2_selfprobe_free(&k.probe);
     st = slm2_tune_close(&tune, st, err);

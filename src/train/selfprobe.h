@@ -1,6 +1,6 @@
 /* selfprobe.h - does the model know who it is, and has it lost anything else?  Measures before, during and after self-knowledge training.
  *
- * Each probe is a question that training never saw (drawn messages equal to one are thrown out).  Compared: the mean log p a token of its right
+ * Each probe is a question that training never saw (drawn messages that hold its words are thrown out).  Compared: the mean log p a token of its right
  * answer with that of its best wrong one, both behind the normal assistant token.  Asked: the greedy answer, which must hold the fact.
  *
  * Metrics of a run, for slm2_tune_metric:
