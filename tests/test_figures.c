@@ -401,6 +401,36 @@ static void harness_files(void **state)
     slm2_eval_result_free(&r);
 }
 
+/* The names and seeds of lm-evaluation-harness: mc2 is "acc" of a task of v0.4, and "mc2" by the leaderboard's rules. */
+static void harness_names(void **state)
+{
+    (void)state;
+    static const char *const both[] = {"mc_new.yml", "mc_old.yml"};
+    struct slm2_eval_result r;
+    put("marks.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"y\"],\"a\":[1,0]}\n{\"q\":\"two\",\"c\":[\"x\",\"y\"],\"a\":[0,1]}\n");
+    put("mc_new.yml", "name: mc_new\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\n");
+    put("mc_old.yml", "name: mc_old\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\nrules: v0.3\n");
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .seed = 2};
+    for (int n = 1; n <= 2; n++) {
+        evaluate(a, both, n, &r);
+        json_t *j = slm2_harness_json(&r, &a);
+        const json_t *results = json_object_get(j, "results"), *configs = json_object_get(j, "configs"), *seed = json_object_get(json_object_get(j, "config"), "fewshot_seed");
+        assert_true(json_is_real(json_object_get(json_object_get(results, "mc_new"), "acc,none")) && json_is_string(json_object_get(json_object_get(results, "mc_new"), "acc_stderr,none")) == isnan(r.v[0].stderr_));
+        assert_null(json_object_get(json_object_get(results, "mc_new"), "mc2,none"));
+        assert_string_equal(string_at(json_array_get(json_object_get(json_object_get(configs, "mc_new"), "metric_list"), 0), "metric"), "acc");
+        assert_true(json_is_real(json_object_get(json_array_get(json_object_get(r.samples, "mc_new"), 0), "acc")));
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "mc_new"), "fewshot_seed")), 1236);
+        if (n == 1) assert_int_equal(json_integer_value(seed), 1236);
+        else {
+            assert_true(json_is_null(seed)); /* there are two */
+            assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "mc_old"), "fewshot_seed")), 44);
+            assert_true(json_is_real(json_object_get(json_object_get(results, "mc_old"), "mc2,none")));
+        }
+        json_decref(j);
+        slm2_eval_result_free(&r);
+    }
+}
+
 /* ---- what a model cannot do as it is asked ---------------------------------------------------------------------------------------- */
 /* Weights of zeros: every token is byte 0, and an answer is what was generated, to its length, also from the journal. */
 static void answers_of_nul(void **state)
@@ -529,7 +559,7 @@ static void beside_published(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
-                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
+                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
     int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;
