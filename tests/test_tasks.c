@@ -599,6 +599,8 @@ static void test_requests(void **state)
     json_decref(list);
 }
 
+static int n_skipped, n_sets; /* published data sets: not there, all */
+
 /* The published data, where there are. */
 static void test_published(void **state)
 {
@@ -608,7 +610,9 @@ static void test_published(void **state)
     static const struct { const char *folder, *task; int n; } sets[] = {
         {"arc_challenge", "arc_challenge", 3}, {"arc_easy", "arc_easy", 5}, {"boolq", "boolq", 5}, {"gsm8k", "gsm8k", 5}, {"hellaswag", "hellaswag", 5}, {"lambada_openai", "lambada_openai", 5},
         {"mmlu", "mmlu_abstract_algebra", 3}, {"openbookqa", "openbookqa", 5}, {"piqa", "piqa", 5}, {"sciq", "sciq", 5}, {"truthfulqa_mc", "truthfulqa_mc2", 5}, {"winogrande", "winogrande", 5}, {"wsc273", "wsc273", 5}};
+    n_sets = (int)(sizeof sets / sizeof sets[0]);
     if (!slm2_path_is_dir(data)) {
+        n_skipped = n_sets;
         print_message("skip: no folder %s with the published data; SLM2_EVAL_DATA names it\n", data);
         skip();
     }
@@ -617,6 +621,7 @@ static void test_published(void **state)
         snprintf(path, sizeof path, "%s/%s/requests.golden.jsonl", data, sets[k].folder);
         if (!slm2_path_exists(path)) {
             print_message("skip: no %s\n", path);
+            n_skipped++;
             continue;
         }
         struct slm2_task t;
@@ -710,7 +715,55 @@ static void test_harness_windows(void **state)
     slm2_tok_free(bytes);
 }
 
-/* Every task runs on the invented records, and WikiText counts what stood there before it was cleaned. */
+/* {TASK: {"figures": {METRIC: x}, "ll": [of every request]}} */
+static json_t *numbers_of(const struct slm2_eval_result *r)
+{
+    json_t *all = json_object(), *list;
+    const json_t *one, *resp;
+    const char *task;
+    size_t i, k;
+    for (int m = 0; m < r->n; m++) {
+        if (!json_object_get(all, r->v[m].task)) json_object_set_new(all, r->v[m].task, json_pack("{s:{}, s:[]}", "figures", "ll"));
+        json_object_set_new(json_object_get(json_object_get(all, r->v[m].task), "figures"), r->v[m].metric, json_real(r->v[m].value));
+    }
+    json_object_foreach(r->samples, task, list)
+        json_array_foreach(list, i, one)
+            json_array_foreach(json_object_get(one, "resps"), k, resp) {
+                const char *ll = json_string_value(json_array_get(json_array_get(resp, 0), 0)); /* NULL: a generated text */
+                if (ll) json_array_append_new(json_object_get(json_object_get(all, task), "ll"), json_real(strtod(ll, NULL)));
+            }
+    return all;
+}
+
+/* What the plain backend (`ref`, sums in double) gave for the same model and records: another gold, length, cut or sum is seen here.  The
+ * other backends differ by roundings of fp32: a logit of a few units is a sum of 32 terms, behind sums of up to 320, so a token's log-likelihood by
+ * at most 352 * 2^-24 = 2.1e-5 of these units, and relatively no more for a sum of tokens; on average by its root.
+ * SLM2_GOLDEN_OUT=FILE writes the file anew, by `ref`. */
+static void check_numbers(const json_t *got)
+{
+    json_t *want = read_json(slm2_test_data("eval/figures.golden.json")), *w;
+    const char *task, *metric;
+    const json_t *x;
+    size_t i;
+    assert_int_equal(json_object_size(got), json_object_size(want));
+    json_object_foreach(want, task, w) {
+        const json_t *g = json_object_get(got, task), *ll = json_object_get(g, "ll"), *wf = json_object_get(w, "figures");
+        assert_int_equal(json_array_size(ll), json_array_size(json_object_get(w, "ll")));
+        json_array_foreach(json_object_get(w, "ll"), i, x) {
+            double a = json_real_value(json_array_get(ll, i)), b = json_real_value(x);
+            if (!(fabs(a - b) <= 2.1e-5 * (1 + fabs(b)))) fail_msg("%s: log-likelihood %zu is %.9g, want %.9g", task, i, a, b);
+        }
+        json_t *f;
+        assert_int_equal(json_object_size(json_object_get(g, "figures")), json_object_size(wf));
+        json_object_foreach((json_t *)(uintptr_t)wf, metric, f) {
+            double a = json_real_value(json_object_get(json_object_get(g, "figures"), metric)), b = json_real_value(f);
+            if (!(fabs(a - b) <= 2.1e-5 * fabs(b))) fail_msg("%s: %s is %.9g, want %.9g", task, metric, a, b);
+        }
+    }
+    json_decref(want);
+}
+
+/* Every task runs on the invented records, with the figures and log-likelihoods of the plain backend, and WikiText counts what stood there before it was cleaned. */
 static void test_run(void **state)
 {
     (void)state;
@@ -724,8 +777,16 @@ static void test_run(void **state)
     struct slm2_eval_args a = {.model = m, .tok = bytes, .tasks = names, .n_tasks = sizeof names / sizeof names[0], .data_dir = slm2_test_data("eval"), .n_shot = 2, .n_threads = 1};
     const char *few[] = {"gsm8k", "winogrande", "hellaswag"};
     struct slm2_eval_args b = a;
+    const char *golden_out = getenv("SLM2_GOLDEN_OUT");
     a.n_shot = -1;
+    a.samples = true;
+    a.bootstrap_iters = -1;
+    if (golden_out) a.backend = "ref";
     check_ok(slm2_eval(&a, &r, &err), &err);
+    json_t *numbers = numbers_of(&r);
+    if (golden_out) check_ok(slm2_json_write(numbers, golden_out, &err), &err);
+    check_numbers(numbers);
+    json_decref(numbers);
     assert_true(isfinite(slm2_eval_figure(&r, "truthfulqa_pt_mc2", "mc2", NULL)) && isfinite(slm2_eval_figure(&r, "arc_nl", "acc_norm", NULL)));
     double mc2 = slm2_eval_figure(&r, "truthfulqa_mc2", "mc2", NULL), ppl = slm2_eval_figure(&r, "lambada_openai", "perplexity", NULL);
     assert_true(mc2 > 0 && mc2 <= 1 && ppl > 1);
@@ -839,6 +900,8 @@ int main(void)
         cmocka_unit_test(test_gsm8k_filters), cmocka_unit_test(test_match), cmocka_unit_test(test_hellaswag_golden), cmocka_unit_test(test_forms), cmocka_unit_test(test_logiqa_text), cmocka_unit_test(test_wikitext),
         cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_parts), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
     int n_failed = cmocka_run_group_tests(tests, begin, end), n_tests = (int)(sizeof tests / sizeof tests[0]);
+    if (n_skipped > 0) printf("skipped: %d of %d published data sets, which SLM2_EVAL_DATA names\n", n_skipped, n_sets);
+    n_tests -= n_skipped == n_sets; /* the test did nothing */
     printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
     return n_failed != 0;
 }

@@ -19,6 +19,7 @@ struct slm2_eval_args {
     const struct slm2_model *model; /* borrowed */
     const struct slm2_tok *tok;     /* borrowed */
     const char *model_name;         /* for the config in the result; NULL: "" */
+    const char *adapter;            /* path of the adapter that the model has, for the config in the result; NULL or "": none */
     const char *const *tasks;       /* [n_tasks] names of groups and tasks, YAML files, folders of them: see suite.h */
     int n_tasks;
     const char *task_dir;           /* where names are looked up; NULL: configs/tasks */
@@ -38,7 +39,7 @@ struct slm2_eval_args {
     const volatile sig_atomic_t *interrupt; /* SLM2_ESTOP between items; or NULL */
 };
 
-#define SLM2_EVAL_NAME 64
+#define SLM2_EVAL_NAME 160 /* bytes with the NUL: a task's name of up to 40, a dot, a part */
 struct slm2_eval_metric {
     char task[SLM2_EVAL_NAME], metric[SLM2_EVAL_NAME];
     double value, stderr_; /* NaN: has none */

@@ -310,8 +310,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     }
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
-    SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
-    slm2_tune_adapted_sha256(tune, model);
+    SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
     hash_of_all(d, model, tune);
     stage->n_item = d->train.p.n;
     SLM2_TRY(slm2_tune_agrees(tune, stage, err)); /* before the reference is computed */
