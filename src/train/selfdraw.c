@@ -539,9 +539,9 @@ static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **sett
 {
     const struct slm2_selfdraw_opts *o = a->o;
     char number[4][40], model[65], base[65] = "", adapter[65] = "", vocab[65];
-    SLM2_TRY(slm2_dpo_ref_model(a->model, model, err));
+    SLM2_TRY(slm2_model_key_of(a->model, NULL, model, err));
     if (has_adapter(a)) SLM2_TRY(hash_adapter(a->adapter, adapter, err)); /* base stays "" where messages are drawn with the adapter too */
-    if (has_base(a)) SLM2_TRY(slm2_dpo_ref_model(o->base, base, err));
+    if (has_base(a)) SLM2_TRY(slm2_model_key_of(o->base, NULL, base, err));
     else if (!has_adapter(a)) memcpy(base, model, sizeof base);
     SLM2_TRY(hash_vocab(a->tok, vocab, err));
     snprintf(number[0], sizeof number[0], "%.9g", (double)o->temperature);
