@@ -361,6 +361,21 @@ static void test_judge(void **state)
     assert_true(done.n_kept == 8 && done.n_new == 2 && f.n_request == n_before + 2);
     json_decref(list);
 
+    struct slm2_buf text = {0}; /* another answer under the same names: its judgement is not that of the one before */
+    check_ok(slm2_file_read(&text, a.answers, 1 << 20, &err), &err);
+    char *third = strstr(text.v, "second of 3");
+    assert_non_null(third);
+    memcpy(third, "SECOND", 6);
+    n_before = f.n_request;
+    a.answers = in_dir("other-answers.jsonl");
+    check_ok(slm2_file_write(a.answers, text.v, text.n, &err), &err);
+    slm2_buf_free(&text);
+    assert_int_equal(slm2_mt_judge(&data, &a, &done, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "judged.jsonl"));
+    assert_non_null(strstr(err.msg, "question 3, turn 2"));
+    assert_non_null(strstr(err.msg, "name another --out"));
+    assert_int_equal(f.n_request, n_before);
+
     check_ok(slm2_mt_scores(&data, a.out, NULL, &scores, &err), &err);
     const json_t *m = json_array_get(json_object_get(scores, "models"), 0), *stem = json_object_get(json_object_get(m, "categories"), "stem");
     assert_true(fabs(json_number_value(json_object_get(m, "score")) - (15 + 13) / 9.0) < 1e-12); /* 1 + ... + 5 and 1.5 + 2.5 + 3.5 + 5.5 */

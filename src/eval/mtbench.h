@@ -87,7 +87,7 @@ struct slm2_mt_judge_done {
     char refusal[400];           /* the first of them */
 };
 /* Judges the answers that out lacks.  d needs prompts and references.  A refused key, a wrong address and a server that stays away end it at once with what was
- * judged kept.  SLM2_EFORMAT for an answer to no question of d, or without two turns. */
+ * judged kept.  SLM2_EFORMAT for an answer to no question of d, or without two turns; SLM2_EUSAGE when out holds a judgement of another text (its user_prompt). */
 slm2_status slm2_mt_judge(const struct slm2_mt_data *d, const struct slm2_mt_judge_args *a, struct slm2_mt_judge_done *done, struct slm2_err *err);
 
 /* First "[[7]]" or "[[7.5]]" of the text, else first "[7]" or "[7.5]", else -1. */

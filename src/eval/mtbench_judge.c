@@ -38,15 +38,26 @@ struct run {
 };
 
 /* ---- what is wanted --------------------------------------------------------------------------------------------------------- */
-static bool is_judged(const json_t *have, const struct item *w, const char *judge)
+/* Whether the file holds this judgement.  One of another answer, question or prompt is no such: it would be counted as this answer's. */
+static slm2_status is_judged(const struct run *r, const json_t *have, const struct item *w, bool *yes, struct slm2_err *err)
 {
-    for (size_t i = 0; i < json_array_size(have); i++) {
-        const json_t *r = json_array_get(have, i);
-        const char *model = json_string_value(json_object_get(r, "model")), *by = json_string_value(json_array_get(json_object_get(r, "judge"), 0));
-        if (json_integer_value(json_object_get(r, "question_id")) == w->q->id && json_integer_value(json_object_get(r, "turn")) == w->turn + 1 && model && !strcmp(model, w->model) && by && !strcmp(by, judge))
-            return true;
+    *yes = false;
+    for (size_t i = 0; i < json_array_size(have) && !*yes; i++) {
+        const json_t *one = json_array_get(have, i), *shown = json_object_get(one, "user_prompt");
+        const char *model = json_string_value(json_object_get(one, "model")), *by = json_string_value(json_array_get(json_object_get(one, "judge"), 0));
+        struct slm2_buf now = {0};
+        const struct slm2_mt_prompt *p;
+        if (json_integer_value(json_object_get(one, "question_id")) != w->q->id || json_integer_value(json_object_get(one, "turn")) != w->turn + 1) continue;
+        if (!model || strcmp(model, w->model) || !by || strcmp(by, r->a->judge)) continue;
+        slm2_status st = slm2_mt_user_prompt(r->d, w->q, w->turn, w->answers, &p, &now, err);
+        *yes = st == SLM2_OK && json_is_string(shown) && json_string_length(shown) == now.n && memcmp(json_string_value(shown), now.v, now.n) == 0;
+        slm2_buf_free(&now);
+        SLM2_TRY(st);
+        if (!*yes)
+            return slm2_fail(err, SLM2_EUSAGE, "%s: what was judged of %.80s at question %lld, turn %d, is not what %s holds now; name another --out, or remove this one", r->a->out, w->model, (long long)w->q->id,
+                             w->turn + 1, r->a->answers);
     }
-    return false;
+    return SLM2_OK;
 }
 
 static slm2_status take_answer(struct run *r, const json_t *answer, size_t line, const json_t *have, struct slm2_err *err)
@@ -65,8 +76,10 @@ static slm2_status take_answer(struct run *r, const json_t *answer, size_t line,
         for (int i = 0; i < r->n_item; i++)
             if (r->item[i].q == w.q && r->item[i].turn == w.turn && !strcmp(r->item[i].model, w.model))
                 return slm2_fail(err, SLM2_EFORMAT, "%s: a second answer of %s to question %lld", what, w.model, (long long)id);
+        bool judged;
+        SLM2_TRY(is_judged(r, have, &w, &judged, err));
         r->done->n_answer++;
-        if (is_judged(have, &w, r->a->judge)) r->done->n_kept++;
+        if (judged) r->done->n_kept++;
         else r->item[r->n_item++] = w;
     }
     return SLM2_OK;
