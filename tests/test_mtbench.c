@@ -423,6 +423,28 @@ static void test_judge_gives_up(void **state)
     fake_judge_stop(&f);
 }
 
+/* A judge that declines one answer in every try: that one is reported, the others are judged, now and when the command is given again. */
+static void test_judge_declines(void **state)
+{
+    static const char null[] = "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": null, \"refusal\": \"no\"}}]}";
+    static const struct fake_reply script[] = {{200, NULL, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, "<html>", NULL}, {200, "", NULL}, {200, "[]", NULL}, {200, "{}", NULL}};
+    struct fake_judge f = {.script = script, .n_script = 9, .answer = grade};
+    struct slm2_mt_judge_done done;
+    struct slm2_err err;
+    (void)state;
+    put_answers();
+    fake_judge_start(&f);
+    struct slm2_mt_judge_args a = judge_args(&f, in_dir("declined.jsonl"), NULL);
+    a.n_parallel = 1;
+    check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
+    assert_true(done.n_new == 8 && done.n_refused == 2 && done.n_retry == 6);
+    assert_non_null(strstr(done.refusal, "question 1, turn 2: gave up after 4 tries"));
+    assert_non_null(strstr(done.refusal, "message.content"));
+    check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
+    assert_true(done.n_kept == 8 && done.n_new == 2 && done.n_refused == 0);
+    fake_judge_stop(&f);
+}
+
 static void test_bad_files(void **state)
 {
     static const char head[] = "{\"question_id\": 1, \"model\": \"m\", \"judge\": [\"wise\", \"single-v1\"], \"turn\": ";
@@ -502,7 +524,7 @@ static void test_real_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_data),    cmocka_unit_test(test_rating),         cmocka_unit_test(test_prompts),   cmocka_unit_test(test_answers),  cmocka_unit_test(test_resume),
-                                       cmocka_unit_test(test_small_context), cmocka_unit_test(test_judge), cmocka_unit_test(test_judge_gives_up), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_real_data)};
+                                       cmocka_unit_test(test_small_context), cmocka_unit_test(test_judge), cmocka_unit_test(test_judge_gives_up), cmocka_unit_test(test_judge_declines), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_real_data)};
     int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;

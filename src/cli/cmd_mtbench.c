@@ -135,7 +135,7 @@ static int judge(const struct judge_opts *o)
     if (st == SLM2_EIO && (!key || !*key)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
     if (st) return slm2_cli_fail(&err);
     if (done.n_refused) {
-        slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);
+        slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused or had no usable reply, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);
         return slm2_cli_fail(&err);
     }
     if (o->json)

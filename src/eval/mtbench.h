@@ -82,7 +82,7 @@ struct slm2_mt_judge_args {
 struct slm2_mt_judge_done {
     int n_answer, n_kept, n_new; /* judgements asked for (two for each answer), there already, made now */
     int n_unrated;               /* of the new ones: without a rating, score -1 */
-    int n_refused;               /* requests that the server will not take (400, 413, 422); the others were made all the same */
+    int n_refused;               /* requests that the server will not take (400, 413, 422), or to which no try had a usable reply; the others were made all the same */
     int n_retry;
     char refusal[400];           /* the first of them */
 };

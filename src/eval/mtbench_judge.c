@@ -113,8 +113,12 @@ static json_t *record_json(const struct run *r, const struct item *w, const stru
                      (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
 }
 
-/* Statuses that mean this request and no other. */
-static bool is_refusal(long status) { return status == 400 || status == 413 || status == 422; }
+/* What means this request and no other: such statuses, and a reply that is none in every try, as of a judge that declines ("content": null). */
+static bool is_refusal(slm2_status st, long status)
+{
+    if (st == SLM2_EIO) return status == 400 || status == 413 || status == 422;
+    return st == SLM2_EFORMAT || st == SLM2_ELIMIT;
+}
 
 static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct item *w, struct slm2_err *err)
 {
@@ -123,7 +127,9 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
     json_t *request = NULL, *record = NULL;
     slm2_status st = slm2_mt_user_prompt(r->d, w->q, w->turn, w->answers, &p, &user, err);
     if (st == SLM2_OK && !(request = request_json(r, p, &user))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a request");
-    if (st == SLM2_OK) st = slm2_http_post(http, request, take_reply, &words, err);
+    bool asked = st == SLM2_OK;
+    if (asked) st = slm2_http_post(http, request, take_reply, &words, err);
+    bool refused = asked && is_refusal(st, slm2_http_status(http));
     double score = st == SLM2_OK ? slm2_mt_rating(words.v ? words.v : "", words.n) : -1;
     if (st == SLM2_OK && !(record = record_json(r, w, p, &user, &words, score))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a judgement");
     pthread_mutex_lock(&r->lock);
@@ -131,7 +137,7 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
     if (st == SLM2_OK) {
         r->done->n_new++;
         r->done->n_unrated += score < 0;
-    } else if (st == SLM2_EIO && is_refusal(slm2_http_status(http))) {
+    } else if (refused) {
         if (r->done->n_refused++ == 0 && err) snprintf(r->done->refusal, sizeof r->done->refusal, "question %lld, turn %d: %.300s", (long long)w->q->id, w->turn + 1, err->msg);
         st = SLM2_OK;
     }
