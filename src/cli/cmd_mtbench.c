@@ -125,7 +125,7 @@ static int judge(const struct judge_opts *o)
     const char *url = getenv("SLM2_JUDGE_URL"), *key = getenv("SLM2_JUDGE_KEY");
     if (!url || !*url)
         return slm2_cli_usage("mtbench judge: set SLM2_JUDGE_URL to the base of an OpenAI-compatible endpoint, such as https://api.openai.com/v1 or http://127.0.0.1:8080/v1, and SLM2_JUDGE_KEY to its key");
-    if (key && *key && !strncmp(url, "http://", 7) && strncmp(url, "http://127.0.0.1", 16) && strncmp(url, "http://localhost", 16))
+    if (key && *key && slm2_http_is_open(url))
         slm2_cli_note("SLM2_JUDGE_URL is http://: the key goes over the network as it is; https:// hides it");
     slm2_status st = read_data(&d, o->data, true, &err);
     if (st == SLM2_OK)
