@@ -435,8 +435,13 @@ static void test_judge_declines(void **state)
     put_answers();
     fake_judge_start(&f);
     struct slm2_mt_judge_args a = judge_args(&f, in_dir("declined.jsonl"), NULL);
+    char url[96]; /* an endpoint with a query */
+    snprintf(url, sizeof url, "%s/?api-version=2", f.url);
+    a.http.url = url;
     a.n_parallel = 1;
     check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
+    assert_string_equal(f.last_path, "/v1/chat/completions");
+    assert_string_equal(f.last_version, "2");
     assert_true(done.n_new == 8 && done.n_refused == 2 && done.n_retry == 6);
     assert_non_null(strstr(done.refusal, "question 1, turn 2: gave up after 4 tries"));
     assert_non_null(strstr(done.refusal, "message.content"));

@@ -75,7 +75,7 @@ slm2_status slm2_mt_answer(const struct slm2_mt_data *d, const struct slm2_mt_an
 struct slm2_mt_judge_args {
     const char *answers, *out;   /* files */
     const char *judge;           /* model that the endpoint is asked for, also in the records */
-    struct slm2_http_opts http;  /* url: the endpoint's base, such as https://host/v1; /chat/completions is added */
+    struct slm2_http_opts http;  /* url: the endpoint's base, such as https://host/v1; /chat/completions is added, before its query if it has one */
     int max_tokens;              /* of a judgement; 0: 2048 */
     int n_parallel;              /* requests at once; 0: 4 */
 };

@@ -217,18 +217,29 @@ static slm2_status run_threads(struct run *r, struct slm2_err *err)
     return SLM2_OK;
 }
 
+/* Where completions are: the path in front of the base's query, such as "?api-version=2". */
+static slm2_status completions_url(const char *base, char **url, struct slm2_err *err)
+{
+    size_t n = strcspn(base, "?#");
+    const char *rest = base + n;
+    struct slm2_buf b = {0};
+    while (n > 0 && base[n - 1] == '/') n--;
+    slm2_buf_put(&b, base, n);
+    slm2_buf_puts(&b, "/chat/completions");
+    slm2_buf_puts(&b, rest);
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) *url = b.v;
+    else slm2_buf_free(&b);
+    return st;
+}
+
 slm2_status slm2_mt_judge(const struct slm2_mt_data *d, const struct slm2_mt_judge_args *a, struct slm2_mt_judge_done *done, struct slm2_err *err)
 {
-    static const char path[] = "/chat/completions";
     struct run r = {.d = d, .a = a, .done = done, .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
     struct slm2_http *probe = NULL;
     json_t *answers = NULL, *have = NULL;
-    size_t n = strlen(a->http.url);
     *done = (struct slm2_mt_judge_done){0};
-    while (n > 0 && a->http.url[n - 1] == '/') n--;
-    if (!(r.url = calloc(n + sizeof path, 1))) return slm2_fail(err, SLM2_ENOMEM, "no memory for the address");
-    memcpy(r.url, a->http.url, n);
-    memcpy(r.url + n, path, sizeof path);
+    SLM2_TRY(completions_url(a->http.url, &r.url, err));
     struct slm2_http_opts o = a->http;
     o.url = r.url;
     slm2_status st = slm2_http_new(&probe, &o, err); /* a wrong address is found before anything is opened */
