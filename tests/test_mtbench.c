@@ -298,21 +298,21 @@ static void put_answers(void)
     json_decref(list);
 }
 
-/* Question k gets k for its first turn and k + 0.5 for its second; the second turn of question 4 gets none. */
+/* Question k gets k for its first turn and k + 0.5 for its second; the second turn of question 4 gets none; that of question 5, with any user, 1e23. */
 static char *grade(void *user, const json_t *request)
 {
     const json_t *messages = json_object_get(request, "messages");
     const char *system = json_string_value(json_object_get(json_array_get(messages, 0), "content")), *text = json_string_value(json_object_get(json_array_get(messages, 1), "content"));
     char out[64];
     int k = 0;
-    (void)user;
     assert_true(json_number_value(json_object_get(request, "temperature")) == 0 && json_integer_value(json_object_get(request, "max_tokens")) == 2048);
     assert_string_equal(json_string_value(json_object_get(request, "model")), "wise");
     const char *first = strstr(text, "first of "), *second = strstr(text, "second of ");
     assert_non_null(first);
     k = atoi(first + 9);
     assert_int_equal(second != NULL, strstr(system, "second") != NULL);
-    if (second && k == 4) snprintf(out, sizeof out, "I cannot say.");
+    if (second && k == 5 && user) snprintf(out, sizeof out, "Rating: [[100000000000000000000000]]");
+    else if (second && k == 4) snprintf(out, sizeof out, "I cannot say.");
     else snprintf(out, sizeof out, second ? "Rating: [[%d.5]]" : "Rating: [[%d]]", k);
     return strdup(out);
 }
@@ -428,7 +428,7 @@ static void test_judge_declines(void **state)
 {
     static const char null[] = "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": null, \"refusal\": \"no\"}}]}";
     static const struct fake_reply script[] = {{200, NULL, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, "<html>", NULL}, {200, "", NULL}, {200, "[]", NULL}, {200, "{}", NULL}};
-    struct fake_judge f = {.script = script, .n_script = 9, .answer = grade};
+    struct fake_judge f = {.script = script, .n_script = 9, .answer = grade, .user = &data};
     struct slm2_mt_judge_done done;
     struct slm2_err err;
     (void)state;
@@ -447,6 +447,14 @@ static void test_judge_declines(void **state)
     assert_non_null(strstr(done.refusal, "message.content"));
     check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
     assert_true(done.n_kept == 8 && done.n_new == 2 && done.n_refused == 0);
+    json_t *list = answers_of(a.out); /* a rating beyond all integers is a number like others */
+    int n_huge = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *score = json_object_get(json_array_get(list, i), "score");
+        n_huge += json_is_real(score) && json_real_value(score) == 1e23;
+    }
+    assert_int_equal(n_huge, 1);
+    json_decref(list);
     fake_judge_stop(&f);
 }
 

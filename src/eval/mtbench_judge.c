@@ -107,7 +107,7 @@ static json_t *record_json(const struct run *r, const struct item *w, const stru
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    bool whole = score == (double)(int64_t)score;
+    bool whole = score < 1e15 && score == (double)(int64_t)score; /* a judge may write a rating that no int64_t holds */
     return json_pack("{s:I, s:s, s:[s, s], s:s%, s:s%, s:o, s:i, s:f}", "question_id", (json_int_t)w->q->id, "model", w->model, "judge", r->a->judge, p->name, "user_prompt", user->v, user->n, "judgment",
                      judgement->v ? judgement->v : "", judgement->n, "score", whole ? json_integer((json_int_t)score) : json_real(score), "turn", w->turn + 1, "tstamp",
                      (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
