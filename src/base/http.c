@@ -57,7 +57,7 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
 {
     const struct slm2_http *h = user;
     (void)a, (void)b, (void)c, (void)d;
-    return h->o.interrupt && *h->o.interrupt;
+    return h->o.interrupt && __atomic_load_n(h->o.interrupt, __ATOMIC_RELAXED); /* a signal handler sets it, or another thread */
 }
 
 static bool is_loopback(const char *url)

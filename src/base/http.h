@@ -16,7 +16,7 @@ struct slm2_http_opts {
     int n_try;        /* tries of one request at most; 0: 6 */
     int backoff_ms;   /* first pause; 0: 1000.  At most a minute, unless the server's Retry-After asks for more (at most ten minutes) */
     size_t max_bytes; /* of a reply; 0: 16 MiB */
-    const volatile sig_atomic_t *interrupt; /* ends tries and pauses with SLM2_ESTOP; or NULL */
+    const volatile sig_atomic_t *interrupt; /* ends tries and pauses with SLM2_ESTOP; or NULL.  Another thread sets it atomically. */
 };
 
 /* Takes a reply.  SLM2_EFORMAT: it is not what was asked for. */

@@ -34,7 +34,7 @@ struct run {
     int n_running;
     slm2_status st;       /* the first failure: the others stop */
     struct slm2_err err;
-    volatile sig_atomic_t stop; /* an interrupt from outside, or a failure of another thread */
+    volatile sig_atomic_t stop; /* an interrupt from outside, or a failure of another thread; atomically, for threads read it without the lock */
 };
 
 /* ---- what is wanted --------------------------------------------------------------------------------------------------------- */
@@ -152,6 +152,8 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
 }
 
 /* ---- the threads ---------------------------------------------------------------------------------------------------------------- */
+static void stop_all(struct run *r) { __atomic_store_n(&r->stop, 1, __ATOMIC_RELAXED); }
+
 static void fail_run(struct run *r, slm2_status st, const struct slm2_err *err)
 {
     pthread_mutex_lock(&r->lock);
@@ -159,7 +161,7 @@ static void fail_run(struct run *r, slm2_status st, const struct slm2_err *err)
         r->st = st;
         r->err = *err;
     }
-    r->stop = 1;
+    stop_all(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -172,7 +174,7 @@ static void *work(void *user)
     o.url = r->url;
     o.interrupt = &r->stop;
     slm2_status st = slm2_http_new(&http, &o, &err);
-    while (st == SLM2_OK && !r->stop) {
+    while (st == SLM2_OK && !__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
         pthread_mutex_lock(&r->lock);
         const struct item *w = r->next < r->n_item ? &r->item[r->next++] : NULL;
         pthread_mutex_unlock(&r->lock);
@@ -199,7 +201,7 @@ static slm2_status run_threads(struct run *r, struct slm2_err *err)
     r->n_running = n;
     while (r->n_running > 0) {
         struct timespec until;
-        if (r->a->http.interrupt && *r->a->http.interrupt) r->stop = 1;
+        if (r->a->http.interrupt && *r->a->http.interrupt) stop_all(r);
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 50000000;
         if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
