@@ -338,18 +338,22 @@ static void test_model_key(void **state)
     check_ok(slm2_dir_make(in_dir("m[1]"), &err), &err); /* a name that a pattern would take otherwise */
     snprintf(folder, sizeof folder, "%s", in_dir("m[1]"));
     write_file(in_dir("m[1]/config.json"), "{}");
-    assert_int_equal(slm2_dpo_ref_model(folder, hex[0], &err), SLM2_EIO);
+    assert_int_equal(slm2_model_key_of(folder, NULL, hex[0], &err), SLM2_EIO);
     write_file(in_dir("m[1]/model.safetensors"), "weights");
-    check_ok(slm2_dpo_ref_model(folder, hex[0], &err), &err);
-    check_ok(slm2_dpo_ref_model(folder, hex[1], &err), &err);
+    check_ok(slm2_model_key_of(folder, NULL, hex[0], &err), &err);
+    check_ok(slm2_model_key_of(folder, NULL, hex[1], &err), &err);
     assert_string_equal(hex[0], hex[1]);
     write_file(in_dir("m[1]/model.safetensors"), "weightt");
-    check_ok(slm2_dpo_ref_model(folder, hex[1], &err), &err);
+    check_ok(slm2_model_key_of(folder, NULL, hex[1], &err), &err);
     write_file(in_dir("m[1]/model-2.safetensors"), "");
-    check_ok(slm2_dpo_ref_model(folder, hex[2], &err), &err);
+    check_ok(slm2_model_key_of(folder, NULL, hex[2], &err), &err);
     write_file(in_dir("m[1]/config.json"), "[]");
-    check_ok(slm2_dpo_ref_model(folder, hex[3], &err), &err);
-    for (int i = 0; i < 4; i++)
+    check_ok(slm2_model_key_of(folder, NULL, hex[3], &err), &err);
+    snprintf(folder, sizeof folder, "%s", in_dir("m[1]/model.safetensors")); /* one file, with the configuration beside it */
+    check_ok(slm2_model_key_of(folder, NULL, hex[4], &err), &err);
+    write_file(in_dir("m[1]/config.json"), "{}");
+    check_ok(slm2_model_key_of(folder, NULL, hex[5], &err), &err);
+    for (int i = 0; i < 6; i++)
         for (int k = 0; k < i; k++) assert_string_not_equal(hex[i], hex[k]);
 }
 

@@ -14,7 +14,7 @@
 #include "eval/kept.h"
 #include "eval/metric.h"
 #include "eval/reported.h"
-#include "model/model.h"
+#include "model/lora.h"
 
 #define NEAR(got, want, tolerance) do { double g_ = (got), w_ = (want); if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%s: %.17g, want %.17g", #got, g_, w_); } while (0)
 
@@ -255,6 +255,52 @@ static void second_run_asks_nothing(void **state)
     slm2_eval_result_free(&want);
 }
 
+/* An adapter makes another model, another scale or number of it again another; the configuration beside a single file counts. */
+static void another_model_asks_again(void **state)
+{
+    (void)state;
+    struct slm2_eval_result want, got;
+    struct slm2_err err;
+    struct slm2_model *m;
+    struct slm2_buf config = {0};
+    char keep[300], hex[2][65];
+    snprintf(keep, sizeof keep, "%s", in_dir("adapted"));
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 5}, all, 5, &want);
+    check_ok(slm2_model_open(&m, in_dir("model"), &err), &err);
+    check_ok(slm2_lora_add(m, &(struct slm2_lora_opts){.rank = 2, .alpha = 4, .targets = slm2_lora_all_targets()}, false, &err), &err);
+    slm2_lora_start(m->lora, 3);
+    float *b = m->lora->params.v[1].w.data;
+    for (int step = 0; step < 3; step++) {
+        if (step == 1) b[3] = 5;
+        if (step == 2) m->lora->scale *= 2;
+        evaluate((struct slm2_eval_args){.keep = keep, .limit = 5, .model = m, .model_name = "m", .adapter = "runs/a"}, all, 5, &got);
+        assert_int_equal(got.n_kept, 0);
+        assert_int_equal(json_equal(json_object_get(got.json, "results"), json_object_get(want.json, "results")), step == 0);
+        assert_string_equal(json_string_value(json_object_get(json_object_get(got.json, "config"), "adapter")), "runs/a");
+        slm2_eval_result_free(&got);
+    }
+    slm2_eval_result_free(&want);
+    slm2_model_free(m);
+
+    assert_int_equal(slm2_dir_make(in_dir("single"), NULL), SLM2_OK);
+    check_ok(slm2_file_read(&config, in_dir("model/model.safetensors"), 1 << 24, &err), &err);
+    check_ok(slm2_file_write(in_dir("single/model.safetensors"), config.v, config.n, &err), &err);
+    slm2_buf_clear(&config);
+    check_ok(slm2_file_read(&config, in_dir("model/config.json"), 1 << 20, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        if (i) slm2_buf_putc(&config, '\n');
+        check_ok(slm2_file_write(in_dir("single/config.json"), config.v, config.n, &err), &err);
+        check_ok(slm2_model_open(&m, in_dir("single/model.safetensors"), &err), &err);
+        check_ok(slm2_model_key(m, hex[i], &err), &err);
+        slm2_model_free(m);
+    }
+    assert_string_not_equal(hex[0], hex[1]);
+    slm2_buf_free(&config);
+    check_ok(slm2_model_trainable(&m, in_dir("model"), NULL, 1, SLM2_FP32, &err), &err);
+    assert_int_equal(slm2_model_key(m, hex[0], &err), SLM2_EUSAGE); /* the file would tell another one */
+    slm2_model_free(m);
+}
+
 /* Killed when its files have grown so far, again and again until it comes through: the result of a run that nobody disturbed. */
 static void killed_runs_go_on(void **state)
 {
@@ -324,7 +370,7 @@ static void harness_files(void **state)
     char path[4096], sample[4200];
     json_t *j, *list;
     evaluate((struct slm2_eval_args){0}, all, 5, &r);
-    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m"};
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .adapter = "runs/a"};
     check_ok(slm2_harness_write(&r, &a, in_dir("out"), path, sizeof path, &err), &err);
     check_ok(slm2_json_read(&j, path, 1 << 24, &err), &err);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
@@ -335,6 +381,7 @@ static void harness_files(void **state)
     assert_true(json_integer_value(json_object_get(json_object_get(json_object_get(j, "n-samples"), "pick_b"), "original")) == 40);
     assert_true(json_is_false(json_object_get(json_object_get(json_object_get(j, "higher_is_better"), "word"), "perplexity")));
     assert_string_equal(string_at(json_object_get(json_object_get(j, "configs"), "word"), "output_type"), "loglikelihood");
+    assert_string_equal(string_at(json_object_get(j, "config"), "model_args"), "m,peft=runs/a");
     const char *when = strstr(path, "results_") + 8;
     snprintf(sample, sizeof sample, "%s/samples_pick_a_%.*s.jsonl", in_dir("out"), (int)strcspn(when, "j") - 1, when);
     check_ok(slm2_journal_read(sample, &list, &err), &err); /* lines of JSON objects */
@@ -383,7 +430,7 @@ static void beside_published(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(killed_runs_go_on),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
                                        cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
     int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);

@@ -127,7 +127,7 @@ static int run(const struct opts *o)
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
-    args = (struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit,
+    args = (struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .adapter = o->adapter, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit,
                                    .n_shot = o->n_shot, .seed = o->seed, .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .one_by_one = o->one_by_one, .keep = *o->keep ? o->keep : NULL,
                                    .bootstrap_iters = o->bootstrap_iters, .ledger = ledger, .prefix = o->prefix, .samples = *o->samples || *o->out_dir, .interrupt = slm2_cli_catch_stop()};
     st = slm2_eval(&args, &r, &err);

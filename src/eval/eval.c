@@ -360,8 +360,7 @@ static slm2_status key_of(const struct slm2_eval_args *a, json_t **key, struct s
 {
     char hex[65], tok_hex[65];
     struct slm2_ctx c;
-    if (!a->model->path) return slm2_fail(err, SLM2_EUSAGE, "answers are kept for models in files only");
-    SLM2_TRY(slm2_kept_model_hash(a->model->path, hex, err));
+    SLM2_TRY(slm2_model_key(a->model, hex, err));
     SLM2_TRY(tokenizer_hash(a->tok, tok_hex, err));
     SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
     *key = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "tokenizer", tok_hex, "backend", c.ops->name, "isa", c.k->name, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",

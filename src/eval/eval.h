@@ -19,6 +19,7 @@ struct slm2_eval_args {
     const struct slm2_model *model; /* borrowed */
     const struct slm2_tok *tok;     /* borrowed */
     const char *model_name;         /* for the config in the result; NULL: "" */
+    const char *adapter;            /* path of the adapter that the model has, for the config in the result; NULL or "": none */
     const char *const *tasks;       /* [n_tasks] names of groups and tasks, YAML files, folders of them: see suite.h */
     int n_tasks;
     const char *task_dir;           /* where names are looked up; NULL: configs/tasks */

@@ -116,6 +116,7 @@ static json_t *config(const struct slm2_eval_args *a)
     const struct slm2_param *p = slm2_params_get(&a->model->params, SLM2_P_Q_W, 0);
     json_t *j = json_pack("{s:s, s:s, s:I, s:s, s:i, s:n, s:n}", "model", "slm2", "model_args", a->model_name ? a->model_name : "", "model_num_parameters", (json_int_t)a->model->params.n_elem, "model_dtype",
                           slm2_dtype_info[p->w.dtype].name, "batch_size", a->batch_tokens, "use_cache", "gen_kwargs");
+    if (a->adapter && *a->adapter) json_object_set_new(j, "model_args", json_sprintf("%s,peft=%s", a->model_name ? a->model_name : "", a->adapter));
     json_object_set_new(j, "batch_sizes", json_array());
     json_object_set_new(j, "device", json_string(a->backend ? a->backend : "cpu"));
     json_object_set_new(j, "limit", a->limit > 0 ? json_integer((json_int_t)a->limit) : json_null());

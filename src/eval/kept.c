@@ -1,14 +1,12 @@
 /* kept.c - a journal with an index of what it holds. */
 #include "eval/kept.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 
 struct slm2_kept {
     struct slm2_journal *journal;
@@ -102,36 +100,4 @@ void slm2_kept_id(char id[SLM2_KEPT_ID], const char *kind, const int32_t *contex
     slm2_sha256_hex(b.v, b.n, hex);
     snprintf(id, SLM2_KEPT_ID, "%.32s", hex);
     slm2_buf_free(&b);
-}
-
-/* ---- the model -------------------------------------------------------------------------------------------------------------- */
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
-static int is_weights(const struct dirent *e)
-{
-    size_t n = strlen(e->d_name);
-    return strcmp(e->d_name, "config.json") == 0 || (n > 12 && strcmp(e->d_name + n - 12, ".safetensors") == 0);
-}
-
-slm2_status slm2_kept_model_hash(const char *path, char hex[65], struct slm2_err *err)
-{
-    if (!slm2_path_is_dir(path)) return slm2_sha256_file(path, hex, err);
-    struct dirent **list;
-    struct slm2_buf text = {0};
-    int n = scandir(path, &list, is_weights, by_name);
-    if (n < 0) return slm2_fail_errno(err, "%s", path);
-    slm2_status st = SLM2_OK;
-    for (int i = 0; i < n; i++) {
-        char file[4096];
-        if (st == SLM2_OK) slm2_progress("hash of the model", (double)i / n, "%s", list[i]->d_name);
-        if (st == SLM2_OK) st = slm2_path_join(file, sizeof file, path, list[i]->d_name, err);
-        if (st == SLM2_OK) st = slm2_sha256_file(file, hex, err);
-        if (st == SLM2_OK) slm2_buf_printf(&text, "%s %s\n", hex, list[i]->d_name);
-        free(list[i]);
-    }
-    free(list);
-    slm2_progress_end();
-    if (st == SLM2_OK) st = slm2_buf_check(&text, err);
-    if (st == SLM2_OK) slm2_sha256_hex(text.v ? text.v : "", text.n, hex);
-    slm2_buf_free(&text);
-    return st;
 }

@@ -21,6 +21,4 @@ slm2_status slm2_kept_sync(struct slm2_kept *k, struct slm2_err *err); /* what w
 
 /* ID of a request: what is done with it, and two lists of tokens. */
 void slm2_kept_id(char id[SLM2_KEPT_ID], const char *kind, const int32_t *context, size_t n_context, const int32_t *continuation, size_t n_continuation);
-/* SHA-256 of a model: of a file, or of a folder's config.json and *.safetensors by name. */
-slm2_status slm2_kept_model_hash(const char *path, char hex[65], struct slm2_err *err);
 #endif

@@ -52,6 +52,13 @@ slm2_status slm2_model_save_hf(const struct slm2_model *m, const float *flat, co
 /* A random checkpoint written straight to disk, shard by shard, without holding the model in memory. */
 slm2_status slm2_model_init_to_disk(const struct slm2_config *cfg, const char *dir, enum slm2_dtype dtype, uint64_t seed, struct slm2_err *err);
 
+/* Which model is this: SHA-256 over config.json and the .safetensors files of its folder (of one .safetensors file: over it and the config.json beside it;
+ * of a GGUF file: over that), their names, and the adapter's scale, shapes and numbers.  Two models with the same key compute the same.  Reads
+ * everything, with a progress bar.  SLM2_EUSAGE: the weights are in memory (training). */
+slm2_status slm2_model_key(const struct slm2_model *m, char hex[65], struct slm2_err *err);
+/* The same of files and an adapter (NULL: none) where training has the weights in memory. */
+slm2_status slm2_model_key_of(const char *path, const struct slm2_lora *adapter, char hex[65], struct slm2_err *err);
+
 enum slm2_plan { SLM2_KEEP_ALL, SLM2_RECOMPUTE, SLM2_INFER };
 
 /* Activations of batches up to max_tok tokens under a memory plan; sized once, no allocation later. */

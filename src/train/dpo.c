@@ -314,8 +314,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(same_as_before(tune, "pairs_sha256", "the list of pairs", d->train.hash, err));
-    SLM2_TRY(slm2_dpo_ref_model(o->tune.model, model, err)); /* all that the start weights come from */
-    slm2_tune_adapted_sha256(tune, model);
+    SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
     SLM2_TRY(same_as_before(tune, "model_sha256", o->tune.model, model, err));
     for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
     return slm2_ledger_commit(tune->ledger, err);

@@ -2,7 +2,6 @@
 #include "train/dpo_ref.h"
 
 #include <errno.h>
-#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,63 +9,13 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "data/aside.h"
 
 static const char form[] = "slm2 DPO reference 1"; /* a change of what is summed, or how, takes another number */
 static const char tail[] = ".dpo_ref.json";
-enum { PIECE = 64 << 20, MAX_PATH = 4096 };
+enum { MAX_PATH = 4096 };
 
 /* ---- keys ---------------------------------------------------------------------------------------------------------------- */
-/* Appends "NAME SIZE\n" and the hashes of the file's pieces. */
-static slm2_status put_file(struct slm2_buf *b, const char *path, struct slm2_err *err)
-{
-    struct slm2_map m;
-    char hex[65];
-    const char *name = strrchr(path, '/');
-    SLM2_TRY(slm2_map_open(&m, path, err));
-    slm2_buf_printf(b, "%s %zu\n", name ? name + 1 : path, m.n);
-    for (size_t at = 0; at < m.n; at += PIECE) {
-        slm2_sha256_hex(m.p + at, m.n - at < PIECE ? m.n - at : PIECE, hex);
-        slm2_buf_puts(b, hex);
-        slm2_progress("hash of the model", (double)at / (double)m.n, "%s", name ? name + 1 : path);
-    }
-    slm2_map_close(&m);
-    return SLM2_OK;
-}
-
-static slm2_status put_folder(struct slm2_buf *b, const char *dir, struct slm2_err *err)
-{
-    char path[MAX_PATH];
-    struct slm2_buf pattern = {0};
-    glob_t found = {0};
-    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "config.json", err));
-    SLM2_TRY(put_file(b, path, err));
-    for (const char *p = dir; *p; p++) { /* a folder may be called [x]* */
-        if (strchr("*?[\\", *p)) slm2_buf_putc(&pattern, '\\');
-        slm2_buf_putc(&pattern, *p);
-    }
-    slm2_buf_puts(&pattern, "/*.safetensors");
-    slm2_status st = slm2_buf_check(&pattern, err);
-    int code = st == SLM2_OK ? glob(pattern.v, 0, NULL, &found) : 0; /* in the order of their names */
-    if (st == SLM2_OK && (code || found.gl_pathc == 0)) st = slm2_fail(err, SLM2_EIO, "%s: holds no .safetensors file", dir);
-    for (size_t i = 0; st == SLM2_OK && i < found.gl_pathc; i++) st = put_file(b, found.gl_pathv[i], err);
-    globfree(&found);
-    slm2_buf_free(&pattern);
-    return st;
-}
-
-slm2_status slm2_dpo_ref_model(const char *model, char hex[65], struct slm2_err *err)
-{
-    struct slm2_buf b = {0};
-    slm2_status st = slm2_path_is_dir(model) ? put_folder(&b, model, err) : put_file(&b, model, err);
-    slm2_progress_end();
-    if (st == SLM2_OK) st = slm2_buf_check(&b, err);
-    if (st == SLM2_OK) slm2_sha256_hex(b.v, b.n, hex);
-    slm2_buf_free(&b);
-    return st;
-}
-
 slm2_status slm2_dpo_ref_pairs(const struct slm2_pairs *p, char hex[65], struct slm2_err *err)
 {
     struct slm2_buf b = {0};

@@ -10,13 +10,11 @@
 #include "data/pair.h"
 
 struct slm2_dpo_ref_key {
-    char model[65];         /* of the model folder's configuration and weight files */
+    char model[65];         /* slm2_model_key_of: configuration, weight files, adapter */
     char pairs[65];         /* of the tokens: template, vocabulary, lengths and filters act through them */
     const char *precision;  /* borrowed, as are the kernels: other arithmetic gives other last bits */
     const char *kernels;
 };
-/* SHA-256 over config.json and the .safetensors files of a model folder (or over the one file that it is), in 64 MiB pieces; draws a progress bar. */
-slm2_status slm2_dpo_ref_model(const char *model, char hex[65], struct slm2_err *err);
 slm2_status slm2_dpo_ref_pairs(const struct slm2_pairs *p, char hex[65], struct slm2_err *err);
 
 slm2_status slm2_dpo_ref_path(char *out, size_t cap, const char *dir, const struct slm2_dpo_ref_key *key, struct slm2_err *err);

@@ -1,8 +1,6 @@
 /* lora_stage.c - what of a fine-tuning stage is different when an adapter is trained: settings, counts, what a checkpoint must agree with. */
-#include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "train/tune.h"
 
@@ -41,14 +39,4 @@ json_t *slm2_tune_lora_state(const struct slm2_tune *tune)
 {
     const struct slm2_lora *l = tune->t->model->lora;
     return l ? json_pack("{s:i, s:f, s:I, s:s}", "rank", l->o.rank, "scale", (double)l->scale, "targets", (json_int_t)l->o.targets, "base", tune->base) : NULL;
-}
-
-void slm2_tune_adapted_sha256(const struct slm2_tune *tune, char hex[65])
-{
-    const struct slm2_model *m = tune->t->model;
-    char adapter[65], both[2 * 65];
-    if (!m->lora) return;
-    slm2_sha256_hex(slm2_model_master(m), sizeof(float) * slm2_model_trained(m)->flat_elems, adapter);
-    snprintf(both, sizeof both, "%s %s", hex, adapter);
-    slm2_sha256_hex(both, strlen(both), hex);
 }

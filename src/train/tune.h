@@ -127,8 +127,6 @@ slm2_status slm2_tune_lora(const struct slm2_tune_lora *s, struct slm2_lora_opts
 slm2_status slm2_tune_lora_opened(struct slm2_tune *tune, struct slm2_err *err);
 /* What a checkpoint must agree with: rank, alpha, targets, base; NULL without an adapter. */
 json_t *slm2_tune_lora_state(const struct slm2_tune *tune);
-/* With an adapter: the hash of the base becomes that of base and adapter as it stands.  Without one it stays. */
-void slm2_tune_adapted_sha256(const struct slm2_tune *tune, char hex[65]);
 double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /* NaN when absent */
 
 /* The stages. */
