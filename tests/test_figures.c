@@ -14,6 +14,7 @@
 #include "eval/kept.h"
 #include "eval/metric.h"
 #include "eval/reported.h"
+#include "eval/task.h"
 #include "model/lora.h"
 
 #define NEAR(got, want, tolerance) do { double g_ = (got), w_ = (want); if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%s: %.17g, want %.17g", #got, g_, w_); } while (0)
@@ -400,6 +401,133 @@ static void harness_files(void **state)
     slm2_eval_result_free(&r);
 }
 
+/* The names and seeds of lm-evaluation-harness: mc2 is "acc" of a task of v0.4, and "mc2" by the leaderboard's rules. */
+static void harness_names(void **state)
+{
+    (void)state;
+    static const char *const both[] = {"mc_new.yml", "mc_old.yml"};
+    struct slm2_eval_result r;
+    put("marks.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"y\"],\"a\":[1,0]}\n{\"q\":\"two\",\"c\":[\"x\",\"y\"],\"a\":[0,1]}\n");
+    put("mc_new.yml", "name: mc_new\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\n");
+    put("mc_old.yml", "name: mc_old\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\nrules: v0.3\n");
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .seed = 2};
+    for (int n = 1; n <= 2; n++) {
+        evaluate(a, both, n, &r);
+        json_t *j = slm2_harness_json(&r, &a);
+        const json_t *results = json_object_get(j, "results"), *configs = json_object_get(j, "configs"), *seed = json_object_get(json_object_get(j, "config"), "fewshot_seed");
+        assert_true(json_is_real(json_object_get(json_object_get(results, "mc_new"), "acc,none")) && json_is_string(json_object_get(json_object_get(results, "mc_new"), "acc_stderr,none")) == isnan(r.v[0].stderr_));
+        assert_null(json_object_get(json_object_get(results, "mc_new"), "mc2,none"));
+        assert_string_equal(string_at(json_array_get(json_object_get(json_object_get(configs, "mc_new"), "metric_list"), 0), "metric"), "acc");
+        assert_true(json_is_real(json_object_get(json_array_get(json_object_get(r.samples, "mc_new"), 0), "acc")));
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "mc_new"), "fewshot_seed")), 1236);
+        if (n == 1) assert_int_equal(json_integer_value(seed), 1236);
+        else {
+            assert_true(json_is_null(seed)); /* there are two */
+            assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "mc_old"), "fewshot_seed")), 44);
+            assert_true(json_is_real(json_object_get(json_object_get(results, "mc_old"), "mc2,none")));
+        }
+        json_decref(j);
+        slm2_eval_result_free(&r);
+    }
+}
+
+/* ---- what a model cannot do as it is asked ---------------------------------------------------------------------------------------- */
+/* Weights of zeros: every token is byte 0, and an answer is what was generated, to its length, also from the journal. */
+static void answers_of_nul(void **state)
+{
+    (void)state;
+    struct slm2_eval_result r;
+    struct slm2_err err;
+    struct slm2_model *m;
+    char keep[300];
+    snprintf(keep, sizeof keep, "%s", in_dir("nul-keep"));
+    check_ok(slm2_model_trainable(&m, in_dir("model"), NULL, 1, SLM2_FP32, &err), &err);
+    memset(slm2_model_master(m), 0, sizeof(float) * m->params.flat_elems);
+    check_ok(slm2_model_save_hf(m, NULL, in_dir("nul"), SLM2_F32, &err), &err);
+    slm2_model_free(m);
+    check_ok(slm2_model_open(&m, in_dir("nul"), &err), &err);
+    for (int i = 0; i < 2; i++) {
+        evaluate((struct slm2_eval_args){.model = m, .limit = 1, .keep = keep}, (const char *const[]){"say.yml"}, 1, &r);
+        assert_int_equal(r.n_kept, i);
+        const json_t *one = json_array_get(json_object_get(r.samples, "say"), 1), *text = json_array_get(json_array_get(json_object_get(one, "resps"), 0), 0);
+        assert_int_equal(json_string_length(text), 6);
+        assert_memory_equal(json_string_value(text), "\0\0\0\0\0\0", 7);
+        slm2_eval_result_free(&r);
+    }
+    slm2_model_free(m);
+}
+
+/* Answers get at most half of the context; what is cut is counted; WikiText reads in windows of all of it. */
+static void limits_of_a_context(void **state)
+{
+    (void)state;
+    struct slm2_eval_result r;
+    struct slm2_err err;
+    struct slm2_model *m;
+    put("long.yml", "name: long\nkind: generate\nprompt: '{q}'\ndata: a.jsonl\ngold: w\nmax_new: 200\nn_shot: 8\n");
+    put("pick_long.yml", "name: pick_long\nprompt: '{q}'\ndata: a.jsonl\nchoices: c\ngold: a\nn_shot: 12\n");
+    put("pick_few.yml", "name: pick_few\nprompt: '{q}'\ndata: a.jsonl\nchoices: c\ngold: a\nn_shot: 2\n");
+    evaluate((struct slm2_eval_args){.limit = 3}, (const char *const[]){"long.yml", "pick_long.yml", "pick_few.yml"}, 3, &r);
+    const json_t *configs = json_object_get(r.json, "configs"), *length = json_object_get(json_object_get(configs, "long"), "max_gen_toks");
+    assert_int_equal(json_integer_value(length), 96); /* of 192 */
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "long"), "truncated")), 3);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "pick_long"), "truncated")), 12); /* requests: 4 an item */
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(configs, "pick_few"), "truncated")), 0);
+    slm2_eval_result_free(&r);
+
+    struct slm2_config cfg = model->cfg;
+    cfg.n_ctx = 2304;
+    check_ok(slm2_model_trainable(&m, NULL, &cfg, 1, SLM2_FP32, &err), &err);
+    put("pages.jsonl", "{\"page\":\"A page .\"}\n");
+    put("pages.yml", "name: pages\nkind: perplexity\nform: wikitext\ndata: pages.jsonl\nn_ctx: -1\nstride: -1\n");
+    evaluate((struct slm2_eval_args){.model = m}, (const char *const[]){"pages.yml"}, 1, &r);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(r.samples, "pages"), 0), "n_ctx")), 2304);
+    slm2_eval_result_free(&r);
+    slm2_model_free(m);
+    struct slm2_task t;
+    check_ok(slm2_task_define(&t, "configs/tasks/wikitext.yml", NULL, &err), &err);
+    assert_int_equal(t.n_ctx, -1);
+    slm2_task_free(&t);
+}
+
+static slm2_status try_tasks(const char *first, const char *second, struct slm2_eval_result *r, struct slm2_err *err)
+{
+    char path[2][300];
+    snprintf(path[0], sizeof path[0], "%s", in_dir(first));
+    snprintf(path[1], sizeof path[1], "%s", in_dir(second));
+    return slm2_eval(&(struct slm2_eval_args){.model = model, .tok = tok, .tasks = (const char *const[]){path[0], path[1]}, .n_tasks = 2, .n_threads = 1}, r, err);
+}
+
+/* Missing data of the last task stop a list before its first is computed; parts with a long common beginning stay apart. */
+static void checked_before(void **state)
+{
+    (void)state;
+    struct slm2_eval_result r;
+    struct slm2_err err;
+    struct slm2_buf b = {0};
+    put("gone.yml", "name: gone\nprompt: '{q}'\ndata: gone.jsonl\nchoices: c\ngold: a\n");
+    assert_int_equal(try_tasks("pick_a.yml", "gone.yml", &r, &err), SLM2_EIO);
+    assert_int_equal(r.n_asked, 0);
+    slm2_eval_result_free(&r);
+
+    for (int i = 0; i < 4; i++) slm2_buf_printf(&b, "{\"q\":\"%d\",\"c\":[\"x\",\"y\"],\"a\":%d,\"g\":\"high_school_government_and_%s\"}\n", i, i % 2, i < 3 ? "law" : "politics");
+    put("parts.jsonl", b.v);
+    put("parts.yml", "name: parts\nprompt: '{q}'\ndata: parts.jsonl\nchoices: c\ngold: a\ngroup: g\n");
+    check_ok(try_tasks("pick_a.yml", "parts.yml", &r, &err), &err);
+    const json_t *n = json_object_get(r.json, "n-samples");
+    assert_int_equal(json_integer_value(json_object_get(n, "parts.high_school_government_and_law")), 3);
+    assert_int_equal(json_integer_value(json_object_get(n, "parts.high_school_government_and_politics")), 1);
+    slm2_eval_result_free(&r);
+    slm2_buf_clear(&b);
+    slm2_buf_printf(&b, "{\"q\":\"1\",\"c\":[\"x\",\"y\"],\"a\":0,\"g\":\"%0200d\"}\n", 1);
+    put("parts.jsonl", b.v);
+    assert_int_equal(try_tasks("pick_a.yml", "parts.yml", &r, &err), SLM2_EFORMAT);
+    assert_non_null(strstr(err.msg, "200 bytes long, want 153"));
+    assert_int_equal(r.n_asked, 0);
+    slm2_eval_result_free(&r);
+    slm2_buf_free(&b);
+}
+
 static void beside_published(void **state)
 {
     (void)state;
@@ -431,7 +559,7 @@ static void beside_published(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
-                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
+                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
     int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;

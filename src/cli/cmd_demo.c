@@ -329,7 +329,7 @@ static slm2_status tasks_of(struct demo *d, const char *model, const char *label
     if (st == SLM2_OK) {
         *accuracy = slm2_eval_figure(&r, NULL, "acc", NULL);
         for (int i = 0; i < r.n; i++) {
-            char key[200];
+            char key[400];
             snprintf(key, sizeof key, "eval.%s.%s.%s", label, r.v[i].task, r.v[i].metric);
             figure(d, key, r.v[i].value);
         }

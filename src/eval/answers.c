@@ -106,6 +106,22 @@ static bool take_kept(struct slm2_answer *v, const json_t *j, bool generates)
     return true;
 }
 
+/* Whether a request loses its beginning, as score.c and prompt_length cut. */
+static bool is_cut(const struct asking *a, const struct asked *r)
+{
+    int room = a->args->model->cfg.n_ctx;
+    if (a->t->kind == SLM2_TASK_GENERATE) return r->n_context > room - a->t->max_new;
+    return r->n_context + r->n_continuation > room + 1; /* the last token is not read */
+}
+
+static void count_cut(struct asking *a)
+{
+    for (size_t i = 0; i < a->out->n; i++) a->out->n_cut += is_cut(a, &a->v[i]);
+    if (a->out->n_cut > 0)
+        slm2_log(SLM2_WARN, "%s: %zu of %zu requests are longer than the model's context of %d tokens and lose their beginning, examples first; fewer examples (--n-shot) fit", a->t->name, a->out->n_cut, a->out->n,
+                 a->args->model->cfg.n_ctx);
+}
+
 static slm2_status recall(struct asking *a, struct slm2_err *err)
 {
     struct slm2_buf kind = {0};
@@ -239,10 +255,11 @@ static slm2_status take_text(struct slm2_answer *v, const struct slm2_buf *text,
     }
     slm2_buf_puts(&clean, "");
     slm2_status st = slm2_buf_check(&clean, err);
-    v->text = st == SLM2_OK ? strndup(clean.v, clean.n) : NULL;
-    v->n_text = clean.n;
-    slm2_buf_free(&clean);
-    return st == SLM2_OK && !v->text ? slm2_fail(err, SLM2_ENOMEM, "no memory for an answer") : st;
+    if (st == SLM2_OK) {
+        v->text = clean.v; /* memory of malloc; a NUL may stand in it */
+        v->n_text = clean.n;
+    } else slm2_buf_free(&clean);
+    return st;
 }
 
 /* Requests open[k .. k + n) at once. */
@@ -282,6 +299,7 @@ slm2_status slm2_answers_get(struct slm2_answers *out, const struct slm2_eval_ar
     *out = (struct slm2_answers){0};
     struct asking a = {.args = args, .t = t, .kept = kept, .out = out};
     slm2_status st = add_all(&a, err);
+    if (st == SLM2_OK) count_cut(&a);
     if (st == SLM2_OK) st = recall(&a, err);
     if (st == SLM2_OK && a.n_open > 0) st = t->kind == SLM2_TASK_GENERATE ? generate_open(&a, err) : score_open(&a, err);
     slm2_progress_end();

@@ -18,6 +18,7 @@ struct slm2_answers {
     struct slm2_answer *v; /* [n] */
     size_t *first;         /* [t->n + 1]: item i has the answers [first[i], first[i + 1]) */
     size_t n, n_kept;      /* n_kept: taken from a former run */
+    size_t n_cut;          /* requests that were too long for the model and lost their beginning */
     struct slm2_scorer_work work;
 };
 /* kept may be NULL.  SLM2_ESTOP when args.interrupt asked for it; what was answered by then is kept.  Freed whatever the status. */

@@ -23,6 +23,7 @@ struct run { /* of one task */
     struct slm2_kept *kept;
     struct slm2_eval_result *result;
     struct slm2_answers answers;
+    size_t n_cut;              /* of the answers' requests */
     int n_metric;
     char metric[MAX_METRICS][SLM2_EVAL_NAME]; /* "acc"; of a named filter "exact_match,strict-match" */
     size_t n;        /* items */
@@ -36,6 +37,25 @@ static const struct slm2_answer_filter *filter_at(const struct slm2_task *t, int
 static void name_metric(char out[SLM2_EVAL_NAME], const char *metric, const struct slm2_answer_filter *f)
 {
     snprintf(out, SLM2_EVAL_NAME, f && *f->name ? "%s,%.40s" : "%s", metric, f ? f->name : "");
+}
+
+/* "TASK.PART" of a `group` field's value; part NULL: "TASK".  False: it does not fit. */
+static bool name_part(char out[SLM2_EVAL_NAME], const char *task, const char *part)
+{
+    int n = snprintf(out, SLM2_EVAL_NAME, "%s%s%s", task, part ? "." : "", part ? part : "");
+    return n > 0 && n < SLM2_EVAL_NAME;
+}
+
+/* A cut name would make two parts one. */
+static slm2_status check_parts(const struct slm2_task *t, struct slm2_err *err)
+{
+    char name[SLM2_EVAL_NAME];
+    for (size_t i = 0; i < t->n && *t->group; i++) {
+        const char *part = json_string_value(json_object_get(slm2_task_item(t, i), t->group));
+        if (part && !name_part(name, t->name, part))
+            return slm2_fail(err, SLM2_EFORMAT, "%s: item %zu: group: \"%.40s...\" is %zu bytes long, want %zu at most; shorten the field's values or group by another", t->name, i, part, strlen(part), SLM2_EVAL_NAME - 2 - strlen(t->name));
+    }
+    return SLM2_OK;
 }
 
 static void choose_metrics(struct run *r)
@@ -176,7 +196,7 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.isa = a->isa;
     o.exact = a->exact;
     o.n_threads = a->n_threads;
-    o.n_ctx = r->t->n_ctx ? slm2_min_int(r->t->n_ctx, a->model->cfg.n_ctx) : 0;
+    o.n_ctx = r->t->n_ctx < 0 ? a->model->cfg.n_ctx : slm2_min_int(r->t->n_ctx, a->model->cfg.n_ctx); /* 0: as there */
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
     o.max_docs = a->limit;
@@ -188,7 +208,7 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     if (st == SLM2_OK) st = put_ppl(r, r->t->name, &p->all, err);
     for (int i = 0; i < p->n_lang && *r->t->group && st == SLM2_OK; i++) {
         char name[SLM2_EVAL_NAME];
-        snprintf(name, sizeof name, "%.40s.%.20s", r->t->name, p->lang[i].lang);
+        name_part(name, r->t->name, p->lang[i].lang);
         st = put_ppl(r, name, &p->lang[i].p, err);
     }
     if (st == SLM2_OK && r->samples) {
@@ -219,7 +239,7 @@ static const char *part_of(const struct run *r, size_t i) { return json_string_v
 static slm2_status put_means(struct run *r, const char *part, struct slm2_err *err)
 {
     char name[SLM2_EVAL_NAME];
-    snprintf(name, sizeof name, part ? "%.40s.%.20s" : "%.40s", r->t->name, part);
+    name_part(name, r->t->name, part);
     double *v = calloc(r->n + 1, sizeof *v);
     slm2_status st = v ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for %zu values", r->n);
     for (int k = 0; k < r->n_metric && st == SLM2_OK; k++) {
@@ -254,6 +274,7 @@ static slm2_status run_items(struct run *r, struct slm2_err *err)
     slm2_status st = slm2_answers_get(&r->answers, r->args, r->t, r->kept, err);
     for (size_t i = 0; i < r->n && st == SLM2_OK; i++) st = judge(r, i, err);
     if (st == SLM2_OK) st = put_parts(r, err);
+    r->n_cut = r->answers.n_cut;
     r->result->n_asked += (int64_t)r->answers.n;
     r->result->n_kept += (int64_t)r->answers.n_kept;
     r->result->work.n_passes += r->answers.work.n_passes;
@@ -263,11 +284,36 @@ static slm2_status run_items(struct run *r, struct slm2_err *err)
     return st;
 }
 
+/* Opens a task as this model can do it. */
+static slm2_status open_task(const struct slm2_eval_args *a, const struct slm2_suite_task *which, struct slm2_task *t, int *wanted_new, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_task_open(t, which->path, &(struct slm2_task_opts){.data_dir = a->data_dir, .part = which->part, .n_shot = which->n_shot, .rules = which->rules, .limit = a->limit, .seed = a->seed}, err));
+    *wanted_new = t->max_new;
+    t->max_new = slm2_min_int(t->max_new, slm2_max_int(a->model->cfg.n_ctx / 2, 1)); /* the prompt needs room, too */
+    slm2_status st = check_parts(t, err);
+    if (st != SLM2_OK) slm2_task_free(t);
+    return st;
+}
+
+/* What would fail a task fails before the first is computed. */
+static slm2_status check_task(const struct slm2_eval_args *a, const struct slm2_suite_task *which, struct slm2_err *err)
+{
+    struct slm2_task t;
+    int wanted_new;
+    if (a->interrupt && *a->interrupt) return slm2_fail(err, SLM2_ESTOP, "%s: stopped", which->name);
+    SLM2_TRY(open_task(a, which, &t, &wanted_new, err));
+    slm2_task_free(&t);
+    return SLM2_OK;
+}
+
 static slm2_status run_task(const struct slm2_eval_args *a, const struct slm2_suite_task *which, const json_t *key, struct slm2_eval_result *result, struct slm2_err *err)
 {
     struct slm2_task t;
     if (a->interrupt && *a->interrupt) return slm2_fail(err, SLM2_ESTOP, "%s: stopped", which->name);
-    SLM2_TRY(slm2_task_open(&t, which->path, &(struct slm2_task_opts){.data_dir = a->data_dir, .part = which->part, .n_shot = which->n_shot, .rules = which->rules, .limit = a->limit, .seed = a->seed}, err));
+    int wanted_new;
+    SLM2_TRY(open_task(a, which, &t, &wanted_new, err));
+    if (t.kind == SLM2_TASK_GENERATE && wanted_new > t.max_new)
+        slm2_log(SLM2_WARN, "%s: answers of up to %d tokens instead of %d: half of the model's context of %d is for the prompt", t.name, t.max_new, wanted_new, a->model->cfg.n_ctx);
     struct run r = {.args = a, .t = &t, .result = result, .n = t.n};
     slm2_status st = SLM2_OK;
     int first = result->n;
@@ -279,7 +325,7 @@ static slm2_status run_task(const struct slm2_eval_args *a, const struct slm2_su
     if (st == SLM2_OK && key) st = slm2_kept_open(&r.kept, a->keep, t.name, key, err);
     if (st == SLM2_OK) st = t.kind == SLM2_TASK_PERPLEXITY ? run_perplexity(&r, err) : run_items(&r, err);
     slm2_progress_end();
-    if (st == SLM2_OK) st = slm2_eval_record(a, &t, first, slm2_now_s() - start, r.samples, result, err);
+    if (st == SLM2_OK) st = slm2_eval_record(a, &t, first, slm2_now_s() - start, r.n_cut, r.samples, result, err);
     else slm2_wrap(err, st, "%s", which->path);
     slm2_kept_close(r.kept);
     free(r.value);
@@ -378,6 +424,11 @@ slm2_status slm2_eval(const struct slm2_eval_args *a, struct slm2_eval_result *r
     slm2_status st = slm2_eval_begin(a, result, err);
     if (st == SLM2_OK) st = slm2_suite_open(&suite, a->tasks, a->n_tasks, a->task_dir, a->n_shot < 0 ? 0 : a->n_shot > 0 ? a->n_shot : -1, err);
     if (st == SLM2_OK && a->keep) st = key_of(a, &key, err);
+    for (int i = 0; i < suite.n_task && suite.n_task > 1 && st == SLM2_OK; i++) {
+        st = check_task(a, &suite.task[i], err);
+        slm2_progress("checking the tasks", (double)(i + 1) / suite.n_task, "%s", suite.task[i].name);
+    }
+    slm2_progress_end();
     for (int i = 0; i < suite.n_task && st == SLM2_OK; i++) st = run_task(a, &suite.task[i], key, result, err);
     int first = result->n;
     for (int i = 0; i < suite.n_group && st == SLM2_OK; i++) st = put_group(&suite, &suite.group[i], result, err);

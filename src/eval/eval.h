@@ -39,7 +39,7 @@ struct slm2_eval_args {
     const volatile sig_atomic_t *interrupt; /* SLM2_ESTOP between items; or NULL */
 };
 
-#define SLM2_EVAL_NAME 64
+#define SLM2_EVAL_NAME 160 /* bytes with the NUL: a task's name of up to 40, a dot, a part */
 struct slm2_eval_metric {
     char task[SLM2_EVAL_NAME], metric[SLM2_EVAL_NAME];
     double value, stderr_; /* NaN: has none */

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "eval/metric.h"
+#include "eval/task.h"
 
 static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_string("N/A"); }
 
@@ -21,11 +22,22 @@ static void split_metric(const char *metric, char name[SLM2_EVAL_NAME], const ch
     *filter = metric[n] ? metric + n + 1 : "none";
 }
 
-static void put_metric(json_t *entry, json_t *better, const struct slm2_eval_metric *m)
+/* Since v0.4 TruthfulQA's mc2 is the "acc" of a task of its own. */
+static void name_as_harness(const struct slm2_eval_result *r, const char *task, char name[SLM2_EVAL_NAME])
+{
+    char whole[SLM2_EVAL_NAME]; /* of a part */
+    snprintf(whole, sizeof whole, "%.*s", (int)strcspn(task, "."), task);
+    const char *rules = json_string_value(json_object_get(json_object_get(json_object_get(r->json, "configs"), whole), "rules"));
+    if (strcmp(name, "mc2") != 0 || !rules || strcmp(rules, slm2_task_rules[SLM2_RULES_V04]) != 0) return;
+    if (isnan(slm2_eval_figure(r, task, "acc", NULL))) snprintf(name, SLM2_EVAL_NAME, "acc");
+}
+
+static void put_metric(const struct slm2_eval_result *r, json_t *entry, json_t *better, const struct slm2_eval_metric *m)
 {
     char name[SLM2_EVAL_NAME], key[3 * SLM2_EVAL_NAME];
     const char *filter;
     split_metric(m->metric, name, &filter);
+    name_as_harness(r, m->task, name);
     snprintf(key, sizeof key, "%s,%s", name, filter);
     json_object_set_new(entry, key, real_json(m->value));
     snprintf(key, sizeof key, "%s_stderr,%s", name, filter);
@@ -51,7 +63,7 @@ static void put_figures(json_t *j, const struct slm2_eval_result *r)
             entry = json_pack("{s:s, s:s, s:I}", "name", m->task, "alias", m->task, "sample_len", (json_int_t)m->n);
             json_object_set_new(results, m->task, entry);
         }
-        put_metric(entry, member(better, m->task), m);
+        put_metric(r, entry, member(better, m->task), m);
         if (m->is_group) {
             json_object_set(groups, m->task, entry);
             continue;
@@ -78,6 +90,7 @@ static json_t *configs(const struct slm2_eval_result *r)
             const char *filter;
             split_metric(r->v[i].metric, metric, &filter);
             if (strcmp(r->v[i].task, name) != 0) continue;
+            name_as_harness(r, name, metric);
             bool sums = strstr(metric, "_perplexity") || strcmp(metric, "bits_per_byte") == 0;
             json_array_append_new(metrics, json_pack("{s:s, s:s, s:b}", "metric", metric, "aggregation", sums ? metric : strcmp(metric, "perplexity") == 0 ? "perplexity" : "mean", "higher_is_better", !r->v[i].lower_is_better));
         }
@@ -111,7 +124,21 @@ static json_t *task_hashes(const json_t *samples)
     return all;
 }
 
-static json_t *config(const struct slm2_eval_args *a)
+/* The seed that all tasks drew their examples with; null when they differ (configs say each). */
+static json_t *fewshot_seed(const struct slm2_eval_result *r)
+{
+    const json_t *seed = NULL, *task;
+    const char *name;
+    json_object_foreach(json_object_get(r->json, "configs"), name, task)
+    {
+        const json_t *own = json_object_get(task, "fewshot_seed");
+        if (own && seed && !json_equal(own, seed)) return json_null();
+        if (own) seed = own;
+    }
+    return seed ? json_deep_copy(seed) : json_null();
+}
+
+static json_t *config(const struct slm2_eval_result *r, const struct slm2_eval_args *a)
 {
     const struct slm2_param *p = slm2_params_get(&a->model->params, SLM2_P_Q_W, 0);
     json_t *j = json_pack("{s:s, s:s, s:I, s:s, s:i, s:n, s:n}", "model", "slm2", "model_args", a->model_name ? a->model_name : "", "model_num_parameters", (json_int_t)a->model->params.n_elem, "model_dtype",
@@ -123,7 +150,7 @@ static json_t *config(const struct slm2_eval_args *a)
     json_object_set_new(j, "bootstrap_iters", json_integer(a->bootstrap_iters < 0 ? 0 : a->bootstrap_iters > 0 ? a->bootstrap_iters : SLM2_BOOTSTRAP_ITERS));
     static const struct { const char *key; int value; } seeds[] = {{"random_seed", 0}, {"numpy_seed", 1234}, {"torch_seed", 1234}};
     for (size_t i = 0; i < 3; i++) json_object_set_new(j, seeds[i].key, json_integer(seeds[i].value));
-    json_object_set_new(j, "fewshot_seed", json_integer((json_int_t)(1234 + a->seed)));
+    json_object_set_new(j, "fewshot_seed", fewshot_seed(r));
     json_object_set_new(j, "exact", json_boolean(a->exact));
     return j;
 }
@@ -139,7 +166,7 @@ json_t *slm2_harness_json(const struct slm2_eval_result *r, const struct slm2_ev
     put_figures(j, r);
     for (size_t i = 0; i < 3; i++) json_object_set(j, same[i], json_object_get(r->json, same[i]));
     json_object_set_new(j, "configs", configs(r));
-    json_object_set_new(j, "config", config(a));
+    json_object_set_new(j, "config", config(r, a));
     json_object_set_new(j, "git_hash", json_null());
     json_object_set_new(j, "date", json_real((double)time(NULL)));
     json_object_set_new(j, "lm_eval_version", json_string("slm2 " SLM2_VERSION));

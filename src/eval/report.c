@@ -73,7 +73,7 @@ static json_t *filters_json(const struct slm2_task *t)
     return list;
 }
 
-static json_t *task_json(const struct slm2_task *t, double seconds)
+static json_t *task_json(const struct slm2_eval_args *a, const struct slm2_task *t, double seconds, size_t n_cut)
 {
     json_t *j = json_pack("{s:s, s:s, s:i, s:o, s:i, s:s, s:I, s:f}", "task", t->name, "kind", slm2_task_kinds[t->kind], "version", t->version, "data", strings_json(&t->data), "num_fewshot", t->n_shot, "rules",
                           slm2_task_rules[t->rules], "seed", (json_int_t)t->seed, "seconds", seconds);
@@ -81,6 +81,10 @@ static json_t *task_json(const struct slm2_task *t, double seconds)
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (*texts[i].value) json_object_set_new(j, texts[i].key, json_string(texts[i].value));
     if (t->items) json_object_set_new(j, "n_items", json_integer((json_int_t)json_array_size(t->items)));
+    if (t->kind != SLM2_TASK_PERPLEXITY) {
+        json_object_set_new(j, "truncated", json_integer((json_int_t)n_cut));
+        json_object_set_new(j, "fewshot_seed", json_integer((json_int_t)slm2_task_draw_seed(t, a->seed)));
+    }
     if (t->n_skipped) json_object_set_new(j, "skipped", json_integer((json_int_t)t->n_skipped));
     if (t->kind != SLM2_TASK_GENERATE) return j;
     json_object_set_new(j, "until", strings_json(&t->stop));
@@ -105,7 +109,7 @@ static void put_figure(const struct slm2_eval_args *a, json_t *entry, const stru
     if (isfinite(m->stderr_)) slm2_ledger_figure(a->ledger, key, m->stderr_);
 }
 
-slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_task *t, int first, double seconds, json_t *samples, struct slm2_eval_result *r, struct slm2_err *err)
+slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_task *t, int first, double seconds, size_t n_cut, json_t *samples, struct slm2_eval_result *r, struct slm2_err *err)
 {
     json_t *results = json_object_get(r->json, "results");
     for (int i = first; i < r->n; i++) {
@@ -123,7 +127,7 @@ slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_t
         json_object_set_new(json_object_get(json_object_get(r->json, "higher_is_better"), m->task), m->metric, json_boolean(!m->lower_is_better));
     }
     if (samples && json_object_set(r->samples, t->name, samples)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
-    json_t *config = task_json(t, seconds);
+    json_t *config = task_json(a, t, seconds, n_cut);
     if (!config || json_object_set_new(json_object_get(r->json, "configs"), t->name, config)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
     return SLM2_OK;
 }

@@ -9,7 +9,7 @@
 slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_result *r, struct slm2_err *err); /* the JSON frame */
 slm2_status slm2_eval_put(struct slm2_eval_result *r, const struct slm2_eval_metric *m, const char *task, const char *metric, struct slm2_err *err);
 /* The figures from `first` on belong to t: into the JSON and the ledger. */
-slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_task *t, int first, double seconds, json_t *samples, struct slm2_eval_result *r, struct slm2_err *err);
+slm2_status slm2_eval_record(const struct slm2_eval_args *a, const struct slm2_task *t, int first, double seconds, size_t n_cut, json_t *samples, struct slm2_eval_result *r, struct slm2_err *err);
 
 /* The figures from `first` on are averages of the suite's groups. */
 slm2_status slm2_eval_record_groups(const struct slm2_eval_args *a, const struct slm2_suite *s, int first, struct slm2_eval_result *r, struct slm2_err *err);

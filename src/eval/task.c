@@ -62,8 +62,8 @@ const struct slm2_opt slm2_task_settings[] = {
     ROW(stop, STRS, 0, 0, "[]", "generate: strings that end an answer"),
     {.name = "filters", .type = SLM2_OPT_LIST, .offset = offsetof(struct slm2_task, filters), .def = "[]", .help = "generate: ways from the text to the answer; default: one, the text as it is", .sub = filter_settings, .sub_size = sizeof(struct slm2_answer_filter)},
     ROW(normalise, STRS, 0, 0, "[]", "generate: filters of both the filtered answer and the right ones before they are compared"),
-    ROW(max_new, INT, 1, 65536, "32", "generate: most tokens of an answer"),
-    ROW(n_ctx, INT, 0, 1 << 20, "0", "perplexity: tokens of a window; 0: the model's context, at most 2048"),
+    ROW(max_new, INT, 1, 65536, "32", "generate: most tokens of an answer; at most half of the model's context"),
+    ROW(n_ctx, INT, -1, 1 << 20, "0", "perplexity: tokens of a window; 0: the model's context, at most 2048; -1: all of it"),
     ROW(stride, INT, -1, 1 << 20, "0", "perplexity: tokens from window to window; 0: disjoint; -1: disjoint, the last with as much context as fits (the harness)"),
     {.name = NULL},
 };
@@ -198,6 +198,11 @@ void slm2_task_free(struct slm2_task *t)
     free(t->path);
     free(t->part);
     memset(t, 0, sizeof *t);
+}
+
+int64_t slm2_task_draw_seed(const struct slm2_task *t, int64_t added)
+{
+    return (int64_t)((uint64_t)(t->seed >= 0 ? t->seed : t->rules == SLM2_RULES_V03 ? 42 : 1234) + (uint64_t)added);
 }
 
 const json_t *slm2_task_item(const struct slm2_task *t, size_t i) { return json_array_get(t->items, t->order[i]); }
@@ -360,7 +365,7 @@ static slm2_status draw_all(struct slm2_task *t, const struct slm2_task_opts *o,
         return no_memory(t, err);
     }
     for (uint32_t i = 0; i < n; i++) t->order[i] = i;
-    slm2_pyrandom_seed(&r, (uint64_t)(t->seed >= 0 ? t->seed : t->rules == SLM2_RULES_V03 ? 42 : 1234) + (uint64_t)o->seed);
+    slm2_pyrandom_seed(&r, (uint64_t)slm2_task_draw_seed(t, o->seed));
     if (t->rules == SLM2_RULES_V03) slm2_pyrandom_shuffle(&r, t->order, (uint32_t)n);
     t->n = o->limit > 0 ? slm2_min_size(n, (size_t)o->limit) : n;
     for (size_t i = 0; i < t->n && k && st == SLM2_OK; i++) st = draw(t, &r, t->order[i], drawn, t->shot + i * k, err);

@@ -60,6 +60,7 @@ void slm2_task_free(struct slm2_task *t);
 /* Only the settings, without data: what a task is.  part NULL: {each} stays as it is. */
 slm2_status slm2_task_define(struct slm2_task *t, const char *path, const char *part, struct slm2_err *err);
 
+int64_t slm2_task_draw_seed(const struct slm2_task *t, int64_t added); /* of the examples, after task opts' seed was added */
 const json_t *slm2_task_item(const struct slm2_task *t, size_t i); /* i < t->n */
 
 /* ---- requests (prompt.c) ------------------------------------------------------------------------------------------------- */
