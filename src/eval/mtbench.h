@@ -67,8 +67,8 @@ struct slm2_mt_answer_done {
     int64_t n_prompt, n_token;     /* tokens read and made now */
     double seconds;
 };
-/* Answers the questions that out lacks.  An answer is a function of model, settings and question: answer_id is made of these, and an answer that other
- * weights or settings gave is SLM2_EUSAGE.  When all are there, the file is put in the order of the questions. */
+/* Answers the questions that out lacks.  An answer is a function of model (slm2_model_key), tokenizer, kernels, settings and question: answer_id is made of these, and an
+ * answer that others gave is SLM2_EUSAGE.  When all are there, the file is put in the order of the questions. */
 slm2_status slm2_mt_answer(const struct slm2_mt_data *d, const struct slm2_mt_answer_args *a, struct slm2_mt_answer_done *done, struct slm2_err *err);
 
 /* ---- judgements ------------------------------------------------------------------------------------------------------- */
