@@ -392,6 +392,11 @@ static void test_judge(void **state)
     slm2_mt_table(scores, &table);
     assert_non_null(strstr(table.v, "tiny, judged by wise"));
     assert_non_null(strstr(table.v, "all                    3.11         3.00         3.25        9        1"));
+    slm2_buf_clear(&table);
+    json_t *published = json_pack("[{s:s}, {s:s, s:s, s:[{s:s, s:[f]}]}]", "group", "other", "group", "mt_bench", "title", "MT-Bench, judged by X", "rows", "model", "theirs", "values", 5.42);
+    slm2_mt_published(published, &table);
+    assert_string_equal(table.v, "\npublished: MT-Bench, judged by X\n  theirs                        5.42\n");
+    json_decref(published);
     slm2_buf_free(&table);
     json_decref(scores);
     fake_judge_stop(&f);
