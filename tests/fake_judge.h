@@ -26,7 +26,7 @@ struct fake_judge {
     struct MHD_Daemon *daemon;
     pthread_mutex_t lock;
     int n_request, port;
-    char url[64], last_path[64];
+    char url[64], last_path[64], last_version[16]; /* the query's api-version */
     json_t *last;                   /* the newest request that was answered or refused by its status */
 };
 
@@ -46,7 +46,9 @@ static enum MHD_Result fake_reply_to(struct fake_judge *f, struct MHD_Connection
     char want[128], text[256];
     struct slm2_err err;
     int turn = f->n_request++;
+    const char *version = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "api-version");
     snprintf(f->last_path, sizeof f->last_path, "%s", url);
+    snprintf(f->last_version, sizeof f->last_version, "%s", version ? version : "");
     json_decref(f->last);
     f->last = NULL;
     if (slm2_json_parse(&f->last, body->v ? body->v : "", body->n, "request", &err) != SLM2_OK) return fake_send(c, 400, "{\"error\": {\"message\": \"no JSON\"}}", NULL);

@@ -372,6 +372,45 @@ static void test_adapter(void **state)
     slm2_dir_remove(root, NULL);
 }
 
+/* The example of `compare --help` that has tasks, as it stands there, in a folder where a small model plays the large one. */
+static void test_compare_example(void **state)
+{
+    static const char config[] = "model: {vocab_size: 100352, hidden_size: 32, intermediate_size: 64, n_layer: 1, n_head: 1, n_ctx: 512, bos_id: 100257, eos_id: 100257}\n", wiki[] = "Snow fell on the town, and nobody was out.\n";
+    char dir[] = "/tmp/slm2-compare-XXXXXX", here[PATH_MAX], cmd[PATH_MAX + 512], *example, *end;
+    struct slm2_err err;
+    (void)state;
+    assert_int_equal(run("help compare"), 0);
+    example = strstr(out.v, "slm2 compare stablelm-2-1_6b ");
+    assert_non_null(example);
+    if ((end = strchr(example, '\n'))) *end = '\0';
+    assert_non_null(strstr(example, "--tasks nano,piqa --data-dir eval"));
+    example = strdup(example + 5);
+    assert_non_null(getcwd(here, sizeof here));
+    assert_non_null(mkdtemp(dir));
+    static const char *const link_to[][2] = {{"configs", "configs"}, {"assets", "assets"}, {"tests/data/eval", "eval"}};
+    for (size_t i = 0; i < 3; i++) {
+        char from[PATH_MAX + 32], to[128];
+        snprintf(from, sizeof from, "%s/%s", here, link_to[i][0]);
+        snprintf(to, sizeof to, "%s/%s", dir, link_to[i][1]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(slm2_file_write("tiny.yml", config, sizeof config - 1, &err), SLM2_OK);
+    assert_int_equal(slm2_file_write("wiki.txt", wiki, sizeof wiki - 1, &err), SLM2_OK);
+    int made = run("init --config tiny.yml --out stablelm-2-1_6b") || run("quantize stablelm-2-1_6b q8_0.gguf --type Q8_0") || run("quantize stablelm-2-1_6b q4_k_m.gguf --type Q4_0");
+    if (made) fail_msg("no model: %s", err_out.v);
+    if ((made = run(example)) != 0) fail_msg("status %d: %s", made, err_out.v);
+    assert_non_null(strstr(out.v, "piqa"));
+    assert_non_null(strstr(out.v, "nano_choice"));
+    assert_true(slm2_path_exists("runs/big/compare.json"));
+    expect("compare stablelm-2-1_6b q8_0.gguf --text no-such.txt --tasks nano,astrology", 2, NULL, "astrology"); /* before the text is opened */
+    expect("compare stablelm-2-1_6b q8_0.gguf --text no-such.txt --tasks piqa", 1, NULL, "piqa/items.jsonl");
+    assert_int_equal(chdir(here), 0);
+    free(example);
+    snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 int main(void)
 {
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
@@ -384,7 +423,7 @@ int main(void)
     }
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
-                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter)};
+                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_compare_example)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

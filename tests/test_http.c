@@ -84,6 +84,15 @@ static void test_does_not(void **state)
     assert_null(strstr(err.msg, "sk-1"));
 }
 
+static void test_open(void **state)
+{
+    static const char *const open[] = {"http://host/v1", "HTTP://host", "http://localhost.evil.invalid/v1", "http://127.0.0.1.evil.invalid", "http://localhostile"};
+    static const char *const not[] = {"https://host/v1", "http://localhost", "http://LocalHost:80/v1", "http://127.0.0.1?x=1", "http://[::1]:8080/v1", "host", ""};
+    (void)state;
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) assert_true(slm2_http_is_open(open[i]));
+    for (size_t i = 0; i < sizeof not / sizeof not[0]; i++) assert_false(slm2_http_is_open(not[i]));
+}
+
 static volatile sig_atomic_t stop;
 static void on_alarm(int sig)
 {
@@ -117,5 +126,5 @@ static void test_interrupt(void **state)
     fake_judge_stop(&f);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(test_tries_again), cmocka_unit_test(test_does_not), cmocka_unit_test(test_interrupt)};
+static const struct CMUnitTest tests[] = {cmocka_unit_test(test_tries_again), cmocka_unit_test(test_does_not), cmocka_unit_test(test_open), cmocka_unit_test(test_interrupt)};
 SLM2_TEST_MAIN(tests)

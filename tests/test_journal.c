@@ -1,7 +1,9 @@
 /* test_journal.c - a growing file of records: cut at every byte it opens again with the whole records before the cut, and goes on. */
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/journal.h"
@@ -70,6 +72,42 @@ static void test_refuses(void **state)
     assert_int_equal(slm2_journal_open(&j, in_dir("no/such/folder"), NULL, &err), SLM2_EIO);
 }
 
+/* A write that ends in the middle of a line, as on a full disk: the line is taken away, and what comes later stands on lines of its own. */
+static void test_full_disk(void **state)
+{
+    struct slm2_journal *j;
+    struct slm2_err err;
+    struct slm2_buf before = {0}, after = {0};
+    struct rlimit was, low;
+    json_t *got, *r = json_pack("{s:i, s:s}", "i", 2, "text", "more than a few bytes");
+    (void)state;
+    const char *path = in_dir("full.jsonl");
+    put(path, 0, 2);
+    check_ok(slm2_file_read(&before, path, 1 << 20, &err), &err);
+    check_ok(slm2_journal_open(&j, path, NULL, &err), &err);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    low = was;
+    low.rlim_cur = before.n + 10;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    slm2_status st = slm2_journal_put(j, r, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(st, SLM2_EIO);
+    assert_non_null(strstr(err.msg, "full.jsonl"));
+    check_ok(slm2_file_read(&after, path, 1 << 20, &err), &err);
+    assert_true(after.n == before.n && memcmp(after.v, before.v, before.n) == 0);
+    check_ok(slm2_journal_put(j, r, &err), &err);
+    slm2_journal_close(j);
+    check_ok(slm2_journal_read(path, &got, &err), &err);
+    assert_int_equal(json_array_size(got), 3);
+    assert_true(json_equal(json_array_get(got, 2), r));
+    json_decref(got);
+    json_decref(r);
+    slm2_buf_free(&before);
+    slm2_buf_free(&after);
+}
+
 static void test_rewrite(void **state)
 {
     struct slm2_err err;
@@ -84,7 +122,7 @@ static void test_rewrite(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_refuses), cmocka_unit_test(test_rewrite)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_refuses), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_rewrite)};
     int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;

@@ -259,9 +259,15 @@ static void test_resume(void **state)
     assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
     assert_non_null(strstr(err.msg, "parts.jsonl"));
     b.seed = 9;
-    ((float *)slm2_params_get(&model->params, SLM2_P_DOWN_W, 1)->w.data)[5] += 1;
+    const struct slm2_param *down = slm2_params_get(&model->params, SLM2_P_DOWN_W, 1);
+    float *last = (float *)down->w.data + (size_t)down->n_row * (size_t)down->n_col - 1; /* not in the first row */
+    float was = *last;
+    *last += 1;
     assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
-    ((float *)slm2_params_get(&model->params, SLM2_P_DOWN_W, 1)->w.data)[5] -= 1;
+    *last = was;
+    check_ok(slm2_mt_answer(&data, &b, &done, &err), &err);
+    b.isa = "scalar"; /* other kernels add in another order */
+    assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
     slm2_buf_free(&text);
 }
 
@@ -298,21 +304,21 @@ static void put_answers(void)
     json_decref(list);
 }
 
-/* Question k gets k for its first turn and k + 0.5 for its second; the second turn of question 4 gets none. */
+/* Question k gets k for its first turn and k + 0.5 for its second; the second turn of question 4 gets none; that of question 5, with any user, 1e23. */
 static char *grade(void *user, const json_t *request)
 {
     const json_t *messages = json_object_get(request, "messages");
     const char *system = json_string_value(json_object_get(json_array_get(messages, 0), "content")), *text = json_string_value(json_object_get(json_array_get(messages, 1), "content"));
     char out[64];
     int k = 0;
-    (void)user;
     assert_true(json_number_value(json_object_get(request, "temperature")) == 0 && json_integer_value(json_object_get(request, "max_tokens")) == 2048);
     assert_string_equal(json_string_value(json_object_get(request, "model")), "wise");
     const char *first = strstr(text, "first of "), *second = strstr(text, "second of ");
     assert_non_null(first);
     k = atoi(first + 9);
     assert_int_equal(second != NULL, strstr(system, "second") != NULL);
-    if (second && k == 4) snprintf(out, sizeof out, "I cannot say.");
+    if (second && k == 5 && user) snprintf(out, sizeof out, "Rating: [[100000000000000000000000]]");
+    else if (second && k == 4) snprintf(out, sizeof out, "I cannot say.");
     else snprintf(out, sizeof out, second ? "Rating: [[%d.5]]" : "Rating: [[%d]]", k);
     return strdup(out);
 }
@@ -361,6 +367,21 @@ static void test_judge(void **state)
     assert_true(done.n_kept == 8 && done.n_new == 2 && f.n_request == n_before + 2);
     json_decref(list);
 
+    struct slm2_buf text = {0}; /* another answer under the same names: its judgement is not that of the one before */
+    check_ok(slm2_file_read(&text, a.answers, 1 << 20, &err), &err);
+    char *third = strstr(text.v, "second of 3");
+    assert_non_null(third);
+    memcpy(third, "SECOND", 6);
+    n_before = f.n_request;
+    a.answers = in_dir("other-answers.jsonl");
+    check_ok(slm2_file_write(a.answers, text.v, text.n, &err), &err);
+    slm2_buf_free(&text);
+    assert_int_equal(slm2_mt_judge(&data, &a, &done, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "judged.jsonl"));
+    assert_non_null(strstr(err.msg, "question 3, turn 2"));
+    assert_non_null(strstr(err.msg, "name another --out"));
+    assert_int_equal(f.n_request, n_before);
+
     check_ok(slm2_mt_scores(&data, a.out, NULL, &scores, &err), &err);
     const json_t *m = json_array_get(json_object_get(scores, "models"), 0), *stem = json_object_get(json_object_get(m, "categories"), "stem");
     assert_true(fabs(json_number_value(json_object_get(m, "score")) - (15 + 13) / 9.0) < 1e-12); /* 1 + ... + 5 and 1.5 + 2.5 + 3.5 + 5.5 */
@@ -371,6 +392,11 @@ static void test_judge(void **state)
     slm2_mt_table(scores, &table);
     assert_non_null(strstr(table.v, "tiny, judged by wise"));
     assert_non_null(strstr(table.v, "all                    3.11         3.00         3.25        9        1"));
+    slm2_buf_clear(&table);
+    json_t *published = json_pack("[{s:s}, {s:s, s:s, s:[{s:s, s:[f]}]}]", "group", "other", "group", "mt_bench", "title", "MT-Bench, judged by X", "rows", "model", "theirs", "values", 5.42);
+    slm2_mt_published(published, &table);
+    assert_string_equal(table.v, "\npublished: MT-Bench, judged by X\n  theirs                        5.42\n");
+    json_decref(published);
     slm2_buf_free(&table);
     json_decref(scores);
     fake_judge_stop(&f);
@@ -405,6 +431,41 @@ static void test_judge_gives_up(void **state)
     f.n_script = 0;
     check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
     assert_true(done.n_kept == 9 && done.n_new == 1);
+    fake_judge_stop(&f);
+}
+
+/* A judge that declines one answer in every try: that one is reported, the others are judged, now and when the command is given again. */
+static void test_judge_declines(void **state)
+{
+    static const char null[] = "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": null, \"refusal\": \"no\"}}]}";
+    static const struct fake_reply script[] = {{200, NULL, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, null, NULL}, {200, "<html>", NULL}, {200, "", NULL}, {200, "[]", NULL}, {200, "{}", NULL}};
+    struct fake_judge f = {.script = script, .n_script = 9, .answer = grade, .user = &data};
+    struct slm2_mt_judge_done done;
+    struct slm2_err err;
+    (void)state;
+    put_answers();
+    fake_judge_start(&f);
+    struct slm2_mt_judge_args a = judge_args(&f, in_dir("declined.jsonl"), NULL);
+    char url[96]; /* an endpoint with a query */
+    snprintf(url, sizeof url, "%s/?api-version=2", f.url);
+    a.http.url = url;
+    a.n_parallel = 1;
+    check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
+    assert_string_equal(f.last_path, "/v1/chat/completions");
+    assert_string_equal(f.last_version, "2");
+    assert_true(done.n_new == 8 && done.n_refused == 2 && done.n_retry == 6);
+    assert_non_null(strstr(done.refusal, "question 1, turn 2: gave up after 4 tries"));
+    assert_non_null(strstr(done.refusal, "message.content"));
+    check_ok(slm2_mt_judge(&data, &a, &done, &err), &err);
+    assert_true(done.n_kept == 8 && done.n_new == 2 && done.n_refused == 0);
+    json_t *list = answers_of(a.out); /* a rating beyond all integers is a number like others */
+    int n_huge = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *score = json_object_get(json_array_get(list, i), "score");
+        n_huge += json_is_real(score) && json_real_value(score) == 1e23;
+    }
+    assert_int_equal(n_huge, 1);
+    json_decref(list);
     fake_judge_stop(&f);
 }
 
@@ -490,7 +551,7 @@ static void test_real_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_data),    cmocka_unit_test(test_rating),         cmocka_unit_test(test_prompts),   cmocka_unit_test(test_answers),  cmocka_unit_test(test_resume),
-                                       cmocka_unit_test(test_small_context), cmocka_unit_test(test_judge), cmocka_unit_test(test_judge_gives_up), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_real_data)};
+                                       cmocka_unit_test(test_small_context), cmocka_unit_test(test_judge), cmocka_unit_test(test_judge_gives_up), cmocka_unit_test(test_judge_declines), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_real_data)};
     int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
     if (n_skipped > 0) printf("skipped: %d test of %d, on the published questions, which SLM2_EVAL_DATA names\n", n_skipped, n);
     printf("%d passed, %d failed\n", n - n_failed - n_skipped, n_failed);

@@ -57,19 +57,23 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
 {
     const struct slm2_http *h = user;
     (void)a, (void)b, (void)c, (void)d;
-    return h->o.interrupt && *h->o.interrupt;
+    return h->o.interrupt && __atomic_load_n(h->o.interrupt, __ATOMIC_RELAXED); /* a signal handler sets it, or another thread */
 }
 
 static bool is_loopback(const char *url)
 {
     static const char *const name[] = {"127.0.0.1", "localhost", "[::1]"};
-    const char *host = strstr(url, "://") + 3;
+    const char *host = strstr(url, "://");
+    if (!host) return false;
+    host += 3;
     for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
         size_t n = strlen(name[i]);
         if (!strncasecmp(host, name[i], n) && (host[n] == '\0' || strchr(":/?#", host[n]))) return true;
     }
     return false;
 }
+
+bool slm2_http_is_open(const char *url) { return !strncasecmp(url, "http://", 7) && !is_loopback(url); }
 
 static bool set_up(struct slm2_http *h)
 {

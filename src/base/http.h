@@ -16,7 +16,7 @@ struct slm2_http_opts {
     int n_try;        /* tries of one request at most; 0: 6 */
     int backoff_ms;   /* first pause; 0: 1000.  At most a minute, unless the server's Retry-After asks for more (at most ten minutes) */
     size_t max_bytes; /* of a reply; 0: 16 MiB */
-    const volatile sig_atomic_t *interrupt; /* ends tries and pauses with SLM2_ESTOP; or NULL */
+    const volatile sig_atomic_t *interrupt; /* ends tries and pauses with SLM2_ESTOP; or NULL.  Another thread sets it atomically. */
 };
 
 /* Takes a reply.  SLM2_EFORMAT: it is not what was asked for. */
@@ -29,5 +29,6 @@ void slm2_http_free(struct slm2_http *h);
 /* SLM2_EIO: gave up, or refused; SLM2_EFORMAT: still no usable reply.  The message has the address, the last cause and, where the server gave one, its own words. */
 slm2_status slm2_http_post(struct slm2_http *h, const json_t *body, slm2_http_take_fn *take, void *user, struct slm2_err *err);
 long slm2_http_status(const struct slm2_http *h); /* of the last try; 0: none came */
+bool slm2_http_is_open(const char *url);           /* http:// to another machine: who sits between reads along */
 int slm2_http_n_retry(const struct slm2_http *h); /* tries that failed and were repeated, all requests together */
 #endif

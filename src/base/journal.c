@@ -19,6 +19,8 @@ enum { MAX_BYTES = 1 << 30 };
 struct slm2_journal {
     int fd;
     char *path;
+    off_t end; /* of the last record that was written whole */
+    bool torn; /* something of a record that failed lies behind it */
 };
 
 /* Lines of text into list.  *n_good: bytes up to the end of the last whole line; a rest behind it counts as a line when it is one. */
@@ -121,19 +123,34 @@ slm2_status slm2_journal_open(struct slm2_journal **out, const char *path, json_
         slm2_journal_close(j);
         return st;
     }
+    j->end = (off_t)n_good + (n_good == n_file && !whole);
     if (records) *records = list;
     else json_decref(list);
     *out = j;
     return SLM2_OK;
 }
 
+/* Takes away what a failed write left: behind half a line no other may stand. */
+static slm2_status mend(struct slm2_journal *j, struct slm2_err *err)
+{
+    if (!j->torn) return SLM2_OK;
+    if (ftruncate(j->fd, j->end)) return slm2_fail_errno(err, "%s: holds half a record and cannot be shortened", j->path);
+    j->torn = false;
+    return SLM2_OK;
+}
+
 slm2_status slm2_journal_put(struct slm2_journal *j, const json_t *record, struct slm2_err *err)
 {
     struct slm2_buf line = {0};
+    SLM2_TRY(mend(j, err));
     slm2_json_dump(record, &line);
     slm2_buf_putc(&line, '\n');
     slm2_status st = slm2_buf_check(&line, err);
-    if (st == SLM2_OK) st = write_all(j, line.v, line.n, err);
+    if (st == SLM2_OK && (st = write_all(j, line.v, line.n, err)) == SLM2_OK) j->end += (off_t)line.n;
+    else if (st != SLM2_OK) {
+        j->torn = true;
+        mend(j, NULL); /* where this fails too, the next call or the next opening does it */
+    }
     slm2_buf_free(&line);
     return st;
 }

@@ -10,7 +10,8 @@ struct slm2_journal;
 /* Opens path for appending, made where absent, and gives every record that is there to *records (a new array, or NULL: not wanted).  A line that is no JSON
  * object is SLM2_EFORMAT, except an unfinished last one.  A file that another process has open is SLM2_EIO. */
 slm2_status slm2_journal_open(struct slm2_journal **j, const char *path, json_t **records, struct slm2_err *err);
-slm2_status slm2_journal_put(struct slm2_journal *j, const json_t *record, struct slm2_err *err); /* one thread at a time */
+/* One thread at a time.  A record that fails (a full disk) leaves nothing behind: later ones may be put. */
+slm2_status slm2_journal_put(struct slm2_journal *j, const json_t *record, struct slm2_err *err);
 void slm2_journal_close(struct slm2_journal *j); /* NULL allowed */
 
 /* The records of such a file, read only; *records is an array. */

@@ -57,22 +57,12 @@ static const struct slm2_cli_doc doc = {
                 "slm2 eval --model model.gguf --tasks leaderboard --data-dir eval --limit 100 --json",
 };
 
-/* "a.yml,b.yml" as two names, which lie in text. */
+/* The names that are asked for, in text; nano when there are none. */
 static slm2_status split(const struct slm2_conf_list *l, struct slm2_buf *text, const char ***names, int *n, struct slm2_err *err)
 {
-    int most = 1;
-    for (int i = 0; i < l->n; i++) {
-        slm2_buf_puts(text, ((char **)l->items)[i]);
-        slm2_buf_putc(text, ',');
-    }
-    if (l->n == 0) slm2_buf_puts(text, "nano");
-    SLM2_TRY(slm2_buf_check(text, err));
-    for (size_t i = 0; i < text->n; i++) most += text->v[i] == ',';
-    *names = calloc((size_t)most, sizeof **names);
-    if (!*names) return slm2_fail(err, SLM2_ENOMEM, "no memory for the list of tasks");
-    char *rest = NULL;
-    for (char *s = strtok_r(text->v, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) (*names)[(*n)++] = s;
-    return SLM2_OK;
+    char nano[] = "nano", *name = nano;
+    const struct slm2_conf_list by_default = {.items = &name, .n = 1};
+    return slm2_use_split(l->n ? l : &by_default, text, names, n, err);
 }
 
 /* What needs no model. */

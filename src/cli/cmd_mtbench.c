@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/use.h"
 #include "eval/mtbench.h"
+#include "eval/reported.h"
 
 /* ---- where the data are --------------------------------------------------------------------------------------------------------- */
 #define DATA_ROW(T) \
@@ -125,7 +126,7 @@ static int judge(const struct judge_opts *o)
     const char *url = getenv("SLM2_JUDGE_URL"), *key = getenv("SLM2_JUDGE_KEY");
     if (!url || !*url)
         return slm2_cli_usage("mtbench judge: set SLM2_JUDGE_URL to the base of an OpenAI-compatible endpoint, such as https://api.openai.com/v1 or http://127.0.0.1:8080/v1, and SLM2_JUDGE_KEY to its key");
-    if (key && *key && !strncmp(url, "http://", 7) && strncmp(url, "http://127.0.0.1", 16) && strncmp(url, "http://localhost", 16))
+    if (key && *key && slm2_http_is_open(url))
         slm2_cli_note("SLM2_JUDGE_URL is http://: the key goes over the network as it is; https:// hides it");
     slm2_status st = read_data(&d, o->data, true, &err);
     if (st == SLM2_OK)
@@ -135,7 +136,7 @@ static int judge(const struct judge_opts *o)
     if (st == SLM2_EIO && (!key || !*key)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
     if (st) return slm2_cli_fail(&err);
     if (done.n_refused) {
-        slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);
+        slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused or had no usable reply, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);
         return slm2_cli_fail(&err);
     }
     if (o->json)
@@ -162,7 +163,7 @@ static int mtbench_judge(int argc, char **argv)
 
 /* ---- show -------------------------------------------------------------------------------------------------------------------------- */
 struct show_opts {
-    char *data, *judgements, *judge, *out;
+    char *data, *judgements, *judge, *out, *reported;
     bool json;
 };
 #define OPT(field, kind) .type = SLM2_OPT_##kind, .offset = offsetof(struct show_opts, field)
@@ -171,6 +172,7 @@ static const struct slm2_opt show_table[] = {
     {.name = "judgements", OPT(judgements, STR), .def = "!", .help = "JSONL file of judgements, ours or FastChat's; of one model or several"},
     {.name = "judge", OPT(judge, STR), .help = "whose judgements; default: the only judge in the file"},
     {.name = "out", OPT(out, STR), .help = "file for the scores as JSON; as RUN/mtbench.json it is in `slm2 report RUN`", .alias = 'o'},
+    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, shown beneath the table where the file is there"},
     {.name = "json", OPT(json, BOOL), .help = "the scores as one JSON object instead of the table"},
     {.name = NULL},
 };
@@ -181,7 +183,7 @@ static int show(const struct show_opts *o)
     struct slm2_err err;
     struct slm2_mt_data d = {0};
     struct slm2_buf out = {0};
-    json_t *scores = NULL;
+    json_t *scores = NULL, *published = NULL;
     int rc = 0;
     slm2_status st = read_data(&d, o->data, false, &err);
     if (st == SLM2_OK) st = slm2_mt_scores(&d, o->judgements, *o->judge ? o->judge : NULL, &scores, &err);
@@ -189,10 +191,13 @@ static int show(const struct show_opts *o)
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(scores));
     else if (st == SLM2_OK) {
         slm2_mt_table(scores, &out);
-        st = slm2_buf_check(&out, &err);
+        if (slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
+        slm2_mt_published(published, &out);
+        if (st == SLM2_OK) st = slm2_buf_check(&out, &err);
         if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
     }
     json_decref(scores);
+    json_decref(published);
     slm2_buf_free(&out);
     slm2_mt_data_free(&d);
     return st ? slm2_cli_fail(&err) : rc;

@@ -114,6 +114,24 @@ enum slm2_chat_template slm2_use_template(int choice, const char *path, const st
     return t;
 }
 
+slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text, const char ***names, int *n, struct slm2_err *err)
+{
+    int most = 1;
+    *n = 0;
+    for (int i = 0; i < l->n; i++) {
+        slm2_buf_puts(text, ((char **)l->items)[i]);
+        slm2_buf_putc(text, ',');
+    }
+    slm2_buf_puts(text, "");
+    SLM2_TRY(slm2_buf_check(text, err));
+    for (size_t i = 0; i < text->n; i++) most += text->v[i] == ',';
+    *names = calloc((size_t)most, sizeof **names);
+    if (!*names) return slm2_fail(err, SLM2_ENOMEM, "no memory for a list of names");
+    char *rest = NULL;
+    for (char *s = strtok_r(text->v, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) (*names)[(*n)++] = s;
+    return SLM2_OK;
+}
+
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err)
 {
     for (const char *s = text;;) {

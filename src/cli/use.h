@@ -58,6 +58,9 @@ slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sam
 extern const char *const slm2_use_templates[];
 enum slm2_chat_template slm2_use_template(int choice, const char *path, const struct slm2_model *m);
 
+/* "a,b" and "c" of a list of strings as the three names a, b, c: *names is freed by the caller, the names themselves lie in text. */
+slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text, const char ***names, int *n, struct slm2_err *err);
+
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err);
 json_t *slm2_use_ids_json(const int32_t *ids, size_t n);

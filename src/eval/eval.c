@@ -385,29 +385,13 @@ static slm2_status put_group(const struct slm2_suite *s, const struct slm2_suite
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------------------------- */
-/* SHA-256 of the bytes of all tokens. */
-static slm2_status tokenizer_hash(const struct slm2_tok *tok, char hex[65], struct slm2_err *err)
-{
-    struct slm2_buf b = {0};
-    for (int32_t id = 0; id < slm2_tok_n_vocab(tok); id++) {
-        size_t n = 0;
-        const void *bytes = slm2_tok_bytes(tok, id, &n);
-        slm2_buf_printf(&b, "%zu ", n);
-        if (bytes) slm2_buf_put(&b, bytes, n);
-    }
-    slm2_status st = slm2_buf_check(&b, err);
-    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, hex);
-    slm2_buf_free(&b);
-    return st;
-}
-
 /* What, besides a request, decides the bits of its answer. */
 static slm2_status key_of(const struct slm2_eval_args *a, json_t **key, struct slm2_err *err)
 {
     char hex[65], tok_hex[65];
     struct slm2_ctx c;
     SLM2_TRY(slm2_model_key(a->model, hex, err));
-    SLM2_TRY(tokenizer_hash(a->tok, tok_hex, err));
+    SLM2_TRY(slm2_tok_hash(a->tok, tok_hex, err));
     SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
     *key = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "tokenizer", tok_hex, "backend", c.ops->name, "isa", c.k->name, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",
                      SLM2_EVAL_VERSION, "program", SLM2_VERSION);

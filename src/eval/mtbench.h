@@ -67,27 +67,27 @@ struct slm2_mt_answer_done {
     int64_t n_prompt, n_token;     /* tokens read and made now */
     double seconds;
 };
-/* Answers the questions that out lacks.  An answer is a function of model, settings and question: answer_id is made of these, and an answer that other
- * weights or settings gave is SLM2_EUSAGE.  When all are there, the file is put in the order of the questions. */
+/* Answers the questions that out lacks.  An answer is a function of model (slm2_model_key), tokenizer, kernels, settings and question: answer_id is made of these, and an
+ * answer that others gave is SLM2_EUSAGE.  When all are there, the file is put in the order of the questions. */
 slm2_status slm2_mt_answer(const struct slm2_mt_data *d, const struct slm2_mt_answer_args *a, struct slm2_mt_answer_done *done, struct slm2_err *err);
 
 /* ---- judgements ------------------------------------------------------------------------------------------------------- */
 struct slm2_mt_judge_args {
     const char *answers, *out;   /* files */
     const char *judge;           /* model that the endpoint is asked for, also in the records */
-    struct slm2_http_opts http;  /* url: the endpoint's base, such as https://host/v1; /chat/completions is added */
+    struct slm2_http_opts http;  /* url: the endpoint's base, such as https://host/v1; /chat/completions is added, before its query if it has one */
     int max_tokens;              /* of a judgement; 0: 2048 */
     int n_parallel;              /* requests at once; 0: 4 */
 };
 struct slm2_mt_judge_done {
     int n_answer, n_kept, n_new; /* judgements asked for (two for each answer), there already, made now */
     int n_unrated;               /* of the new ones: without a rating, score -1 */
-    int n_refused;               /* requests that the server will not take (400, 413, 422); the others were made all the same */
+    int n_refused;               /* requests that the server will not take (400, 413, 422), or to which no try had a usable reply; the others were made all the same */
     int n_retry;
     char refusal[400];           /* the first of them */
 };
 /* Judges the answers that out lacks.  d needs prompts and references.  A refused key, a wrong address and a server that stays away end it at once with what was
- * judged kept.  SLM2_EFORMAT for an answer to no question of d, or without two turns. */
+ * judged kept.  SLM2_EFORMAT for an answer to no question of d, or without two turns; SLM2_EUSAGE when out holds a judgement of another text (its user_prompt). */
 slm2_status slm2_mt_judge(const struct slm2_mt_data *d, const struct slm2_mt_judge_args *a, struct slm2_mt_judge_done *done, struct slm2_err *err);
 
 /* First "[[7]]" or "[[7.5]]" of the text, else first "[7]" or "[7.5]", else -1. */
@@ -101,4 +101,6 @@ slm2_status slm2_mt_user_prompt(const struct slm2_mt_data *d, const struct slm2_
  * A judgement of no question of d, or given twice, is SLM2_EFORMAT. */
 slm2_status slm2_mt_scores(const struct slm2_mt_data *d, const char *judgements, const char *judge, json_t **scores, struct slm2_err *err);
 void slm2_mt_table(const json_t *scores, struct slm2_buf *out);
+/* The published scores among the tables of eval/reported.h (group mt_bench), as lines to stand beneath; nothing when there are none. */
+void slm2_mt_published(const json_t *tables, struct slm2_buf *out);
 #endif

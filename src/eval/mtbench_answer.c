@@ -12,6 +12,8 @@
 #include "base/num.h"
 #include "eval/mtbench.h"
 #include "infer/generate.h"
+#include "model/lora.h"
+#include "ops/ops.h"
 
 enum { ID_CHARS = 22 };
 
@@ -27,7 +29,7 @@ struct run {
     struct slm2_mt_answer_done *done;
     struct slm2_engine *engine;
     struct slm2_journal *file;
-    char weights[65];
+    char key[65]; /* key_of */
     int max_new;
     struct conversation *v;   /* [n] what is to be made, */
     struct slm2_gen_job *job; /* [n] and its jobs */
@@ -36,17 +38,44 @@ struct run {
 };
 
 /* ---- what an answer is a function of --------------------------------------------------------------------------------------- */
-/* A digest of the weights that reads a little of every tensor. */
-static void digest_weights(const struct slm2_model *m, char hex[65])
+static void put_params(struct slm2_buf *b, const struct slm2_params *ps)
+{
+    char hex[65];
+    for (int i = 0; i < ps->n; i++) {
+        const struct slm2_param *p = &ps->v[i];
+        slm2_sha256_hex(p->w.data, slm2_dtype_bytes(p->w.dtype, (size_t)p->n_row * (size_t)p->n_col), hex);
+        slm2_buf_printf(b, "%d %d %d %d %d %d %s\n", (int)p->kind, p->layer, (int)p->part, p->n_row, p->n_col, (int)p->w.dtype, hex);
+    }
+}
+
+/* All of the weights: of files as everywhere (model.h), in memory their numbers. */
+static slm2_status weights_key(const struct slm2_model *m, char hex[65], struct slm2_err *err)
 {
     struct slm2_buf b = {0};
-    for (int i = 0; i < m->params.n; i++) {
-        const struct slm2_param *p = &m->params.v[i];
-        slm2_buf_printf(&b, "%d %d %d %d %d;", (int)p->kind, p->layer, p->n_row, p->n_col, (int)p->w.dtype);
-        slm2_buf_put(&b, p->w.data, slm2_min_size(slm2_mat_row_bytes(&p->w), 4096));
+    if (m->files || m->gguf) return slm2_model_key(m, hex, err);
+    put_params(&b, &m->params);
+    if (m->lora) {
+        slm2_buf_printf(&b, "adapter %a\n", (double)m->lora->scale);
+        put_params(&b, &m->lora->params);
     }
-    slm2_sha256_hex(b.v ? b.v : "", b.failed ? 0 : b.n, hex);
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, hex);
     slm2_buf_free(&b);
+    return st;
+}
+
+/* Model, tokenizer and kernels: with the settings, what decides the bits of an answer. */
+static slm2_status key_of(const struct slm2_mt_answer_args *a, char hex[65], struct slm2_err *err)
+{
+    char model[65], tok[65], all[256];
+    struct slm2_ctx c;
+    SLM2_TRY(weights_key(a->model, model, err));
+    SLM2_TRY(slm2_tok_hash(a->tok, tok, err));
+    SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
+    int n = snprintf(all, sizeof all, "%s %s %d %.40s %.40s %s", model, tok, (int)slm2_tok_eos(a->tok), c.ops->name, c.k->name, SLM2_VERSION);
+    slm2_ctx_free(&c);
+    slm2_sha256_hex(all, (size_t)n, hex);
+    return SLM2_OK;
 }
 
 /* The record's answer_id, 22 characters as shortuuid makes them: a digest of all that decides the answer. */
@@ -56,7 +85,7 @@ static void answer_id(const struct run *r, const struct slm2_mt_question *q, cha
     const struct slm2_mt_answer_args *a = r->a;
     struct slm2_buf b = {0};
     char hex[65];
-    slm2_buf_printf(&b, "%s %s %d %d %d %.9g %.9g %.9g %lld %d %d;%lld %s;", a->model_id, r->weights, (int)a->tmpl, r->max_new, a->top_k, (double)a->top_p, (double)a->repetition_penalty, q->temperature,
+    slm2_buf_printf(&b, "%s %s %d %d %d %.9g %.9g %.9g %lld %d %d;%lld %s;", a->model_id, r->key, (int)a->tmpl, r->max_new, a->top_k, (double)a->top_p, (double)a->repetition_penalty, q->temperature,
                     (long long)a->seed, (int)a->exact, slm2_engine_n_ctx(r->engine), (long long)q->id, q->turn[0]);
     slm2_buf_puts(&b, q->turn[1]);
     slm2_sha256_hex(b.v ? b.v : "", b.n, hex);
@@ -108,7 +137,7 @@ static slm2_status open_all(struct run *r, json_t **have, struct slm2_err *err)
     eo.n_seq = a->n_seq > 0 ? a->n_seq : 8;
     eo.n_threads = a->n_threads;
     SLM2_TRY(slm2_engine_new_setup(&r->engine, m, &eo, &setup, err));
-    digest_weights(m, r->weights);
+    SLM2_TRY(key_of(a, r->key, err));
     SLM2_TRY(slm2_journal_open(&r->file, a->out, have, err));
     return find_todo(r, *have, err);
 }

@@ -34,19 +34,30 @@ struct run {
     int n_running;
     slm2_status st;       /* the first failure: the others stop */
     struct slm2_err err;
-    volatile sig_atomic_t stop; /* an interrupt from outside, or a failure of another thread */
+    volatile sig_atomic_t stop; /* an interrupt from outside, or a failure of another thread; atomically, for threads read it without the lock */
 };
 
 /* ---- what is wanted --------------------------------------------------------------------------------------------------------- */
-static bool is_judged(const json_t *have, const struct item *w, const char *judge)
+/* Whether the file holds this judgement.  One of another answer, question or prompt is no such: it would be counted as this answer's. */
+static slm2_status is_judged(const struct run *r, const json_t *have, const struct item *w, bool *yes, struct slm2_err *err)
 {
-    for (size_t i = 0; i < json_array_size(have); i++) {
-        const json_t *r = json_array_get(have, i);
-        const char *model = json_string_value(json_object_get(r, "model")), *by = json_string_value(json_array_get(json_object_get(r, "judge"), 0));
-        if (json_integer_value(json_object_get(r, "question_id")) == w->q->id && json_integer_value(json_object_get(r, "turn")) == w->turn + 1 && model && !strcmp(model, w->model) && by && !strcmp(by, judge))
-            return true;
+    *yes = false;
+    for (size_t i = 0; i < json_array_size(have) && !*yes; i++) {
+        const json_t *one = json_array_get(have, i), *shown = json_object_get(one, "user_prompt");
+        const char *model = json_string_value(json_object_get(one, "model")), *by = json_string_value(json_array_get(json_object_get(one, "judge"), 0));
+        struct slm2_buf now = {0};
+        const struct slm2_mt_prompt *p;
+        if (json_integer_value(json_object_get(one, "question_id")) != w->q->id || json_integer_value(json_object_get(one, "turn")) != w->turn + 1) continue;
+        if (!model || strcmp(model, w->model) || !by || strcmp(by, r->a->judge)) continue;
+        slm2_status st = slm2_mt_user_prompt(r->d, w->q, w->turn, w->answers, &p, &now, err);
+        *yes = st == SLM2_OK && json_is_string(shown) && json_string_length(shown) == now.n && memcmp(json_string_value(shown), now.v, now.n) == 0;
+        slm2_buf_free(&now);
+        SLM2_TRY(st);
+        if (!*yes)
+            return slm2_fail(err, SLM2_EUSAGE, "%s: what was judged of %.80s at question %lld, turn %d, is not what %s holds now; name another --out, or remove this one", r->a->out, w->model, (long long)w->q->id,
+                             w->turn + 1, r->a->answers);
     }
-    return false;
+    return SLM2_OK;
 }
 
 static slm2_status take_answer(struct run *r, const json_t *answer, size_t line, const json_t *have, struct slm2_err *err)
@@ -65,8 +76,10 @@ static slm2_status take_answer(struct run *r, const json_t *answer, size_t line,
         for (int i = 0; i < r->n_item; i++)
             if (r->item[i].q == w.q && r->item[i].turn == w.turn && !strcmp(r->item[i].model, w.model))
                 return slm2_fail(err, SLM2_EFORMAT, "%s: a second answer of %s to question %lld", what, w.model, (long long)id);
+        bool judged;
+        SLM2_TRY(is_judged(r, have, &w, &judged, err));
         r->done->n_answer++;
-        if (is_judged(have, &w, r->a->judge)) r->done->n_kept++;
+        if (judged) r->done->n_kept++;
         else r->item[r->n_item++] = w;
     }
     return SLM2_OK;
@@ -94,14 +107,18 @@ static json_t *record_json(const struct run *r, const struct item *w, const stru
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    bool whole = score == (double)(int64_t)score;
+    bool whole = score < 1e15 && score == (double)(int64_t)score; /* a judge may write a rating that no int64_t holds */
     return json_pack("{s:I, s:s, s:[s, s], s:s%, s:s%, s:o, s:i, s:f}", "question_id", (json_int_t)w->q->id, "model", w->model, "judge", r->a->judge, p->name, "user_prompt", user->v, user->n, "judgment",
                      judgement->v ? judgement->v : "", judgement->n, "score", whole ? json_integer((json_int_t)score) : json_real(score), "turn", w->turn + 1, "tstamp",
                      (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
 }
 
-/* Statuses that mean this request and no other. */
-static bool is_refusal(long status) { return status == 400 || status == 413 || status == 422; }
+/* What means this request and no other: such statuses, and a reply that is none in every try, as of a judge that declines ("content": null). */
+static bool is_refusal(slm2_status st, long status)
+{
+    if (st == SLM2_EIO) return status == 400 || status == 413 || status == 422;
+    return st == SLM2_EFORMAT || st == SLM2_ELIMIT;
+}
 
 static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct item *w, struct slm2_err *err)
 {
@@ -110,7 +127,9 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
     json_t *request = NULL, *record = NULL;
     slm2_status st = slm2_mt_user_prompt(r->d, w->q, w->turn, w->answers, &p, &user, err);
     if (st == SLM2_OK && !(request = request_json(r, p, &user))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a request");
-    if (st == SLM2_OK) st = slm2_http_post(http, request, take_reply, &words, err);
+    bool asked = st == SLM2_OK;
+    if (asked) st = slm2_http_post(http, request, take_reply, &words, err);
+    bool refused = asked && is_refusal(st, slm2_http_status(http));
     double score = st == SLM2_OK ? slm2_mt_rating(words.v ? words.v : "", words.n) : -1;
     if (st == SLM2_OK && !(record = record_json(r, w, p, &user, &words, score))) st = slm2_fail(err, SLM2_ENOMEM, "no memory for a judgement");
     pthread_mutex_lock(&r->lock);
@@ -118,7 +137,7 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
     if (st == SLM2_OK) {
         r->done->n_new++;
         r->done->n_unrated += score < 0;
-    } else if (st == SLM2_EIO && is_refusal(slm2_http_status(http))) {
+    } else if (refused) {
         if (r->done->n_refused++ == 0 && err) snprintf(r->done->refusal, sizeof r->done->refusal, "question %lld, turn %d: %.300s", (long long)w->q->id, w->turn + 1, err->msg);
         st = SLM2_OK;
     }
@@ -133,6 +152,8 @@ static slm2_status judge_one(struct run *r, struct slm2_http *http, const struct
 }
 
 /* ---- the threads ---------------------------------------------------------------------------------------------------------------- */
+static void stop_all(struct run *r) { __atomic_store_n(&r->stop, 1, __ATOMIC_RELAXED); }
+
 static void fail_run(struct run *r, slm2_status st, const struct slm2_err *err)
 {
     pthread_mutex_lock(&r->lock);
@@ -140,7 +161,7 @@ static void fail_run(struct run *r, slm2_status st, const struct slm2_err *err)
         r->st = st;
         r->err = *err;
     }
-    r->stop = 1;
+    stop_all(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -153,7 +174,7 @@ static void *work(void *user)
     o.url = r->url;
     o.interrupt = &r->stop;
     slm2_status st = slm2_http_new(&http, &o, &err);
-    while (st == SLM2_OK && !r->stop) {
+    while (st == SLM2_OK && !__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
         pthread_mutex_lock(&r->lock);
         const struct item *w = r->next < r->n_item ? &r->item[r->next++] : NULL;
         pthread_mutex_unlock(&r->lock);
@@ -180,7 +201,7 @@ static slm2_status run_threads(struct run *r, struct slm2_err *err)
     r->n_running = n;
     while (r->n_running > 0) {
         struct timespec until;
-        if (r->a->http.interrupt && *r->a->http.interrupt) r->stop = 1;
+        if (r->a->http.interrupt && *r->a->http.interrupt) stop_all(r);
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 50000000;
         if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
@@ -198,18 +219,29 @@ static slm2_status run_threads(struct run *r, struct slm2_err *err)
     return SLM2_OK;
 }
 
+/* Where completions are: the path in front of the base's query, such as "?api-version=2". */
+static slm2_status completions_url(const char *base, char **url, struct slm2_err *err)
+{
+    size_t n = strcspn(base, "?#");
+    const char *rest = base + n;
+    struct slm2_buf b = {0};
+    while (n > 0 && base[n - 1] == '/') n--;
+    slm2_buf_put(&b, base, n);
+    slm2_buf_puts(&b, "/chat/completions");
+    slm2_buf_puts(&b, rest);
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) *url = b.v;
+    else slm2_buf_free(&b);
+    return st;
+}
+
 slm2_status slm2_mt_judge(const struct slm2_mt_data *d, const struct slm2_mt_judge_args *a, struct slm2_mt_judge_done *done, struct slm2_err *err)
 {
-    static const char path[] = "/chat/completions";
     struct run r = {.d = d, .a = a, .done = done, .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
     struct slm2_http *probe = NULL;
     json_t *answers = NULL, *have = NULL;
-    size_t n = strlen(a->http.url);
     *done = (struct slm2_mt_judge_done){0};
-    while (n > 0 && a->http.url[n - 1] == '/') n--;
-    if (!(r.url = calloc(n + sizeof path, 1))) return slm2_fail(err, SLM2_ENOMEM, "no memory for the address");
-    memcpy(r.url, a->http.url, n);
-    memcpy(r.url + n, path, sizeof path);
+    SLM2_TRY(completions_url(a->http.url, &r.url, err));
     struct slm2_http_opts o = a->http;
     o.url = r.url;
     slm2_status st = slm2_http_new(&probe, &o, err); /* a wrong address is found before anything is opened */

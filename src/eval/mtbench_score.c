@@ -156,3 +156,20 @@ void slm2_mt_table(const json_t *scores, struct slm2_buf *out)
         put_line(out, "all", m);
     }
 }
+
+void slm2_mt_published(const json_t *tables, struct slm2_buf *out)
+{
+    size_t i, k;
+    const json_t *t, *row;
+    json_array_foreach(tables, i, t)
+    {
+        const char *group = json_string_value(json_object_get(t, "group")), *title = json_string_value(json_object_get(t, "title"));
+        if (!group || strcmp(group, "mt_bench")) continue;
+        slm2_buf_printf(out, "\npublished: %s\n", title ? title : "MT-Bench");
+        json_array_foreach(json_object_get(t, "rows"), k, row)
+        {
+            const char *model = json_string_value(json_object_get(row, "model"));
+            slm2_buf_printf(out, "  %-26s %7.2f\n", model ? model : "?", json_number_value(json_array_get(json_object_get(row, "values"), 0)));
+        }
+    }
+}

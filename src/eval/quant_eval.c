@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "eval/suite.h"
 
 /* ---- size ------------------------------------------------------------------------------------------------------------------------ */
 static bool ends_with(const char *s, const char *tail)
@@ -62,10 +63,25 @@ static slm2_status model_json(const char *path, const struct slm2_model *m, json
 /* ---- tasks ----------------------------------------------------------------------------------------------------------------------- */
 static slm2_status score(const struct slm2_quant_eval_args *a, const char *path, const struct slm2_model *m, bool exact, struct slm2_eval_result *r, struct slm2_err *err)
 {
-    struct slm2_eval_args e = {.model = m, .tok = a->tok, .model_name = path, .tasks = a->tasks, .n_tasks = a->n_tasks, .limit = a->limit, .backend = a->text.backend, .isa = a->text.isa, .exact = exact,
+    struct slm2_eval_args e = {.model = m, .tok = a->tok, .model_name = path, .tasks = a->tasks, .n_tasks = a->n_tasks, .task_dir = a->task_dir, .data_dir = a->data_dir, .limit = a->limit, .backend = a->text.backend, .isa = a->text.isa, .exact = exact,
                                .n_threads = a->text.n_threads};
     slm2_status st = slm2_eval(&e, r, err);
     return st == SLM2_OK ? st : slm2_wrap(err, st, "%s", path);
+}
+
+/* The passes over the text take long: a task that is not there, or has no data, is found before them. */
+static slm2_status check_tasks(const struct slm2_quant_eval_args *a, struct slm2_err *err)
+{
+    struct slm2_suite s = {0};
+    slm2_status st = a->n_tasks ? slm2_suite_open(&s, a->tasks, a->n_tasks, a->task_dir, -1, err) : SLM2_OK;
+    for (int i = 0; i < s.n_task && st == SLM2_OK; i++) {
+        const struct slm2_suite_task *t = &s.task[i];
+        struct slm2_task open;
+        st = slm2_task_open(&open, t->path, &(struct slm2_task_opts){.data_dir = a->data_dir, .part = t->part, .n_shot = t->n_shot, .rules = t->rules, .limit = a->limit}, err);
+        if (st == SLM2_OK) slm2_task_free(&open);
+    }
+    slm2_suite_free(&s);
+    return st;
 }
 
 static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_null(); }
@@ -118,6 +134,7 @@ slm2_status slm2_quant_eval(const struct slm2_quant_eval_args *a, json_t **resul
     *result = NULL;
     slm2_status st = SLM2_OK;
     if (a->n_files < 1 || a->n_files > SLM2_QUANT_EVAL_MAX) st = slm2_fail(err, SLM2_EUSAGE, "%d files beside the original, want 1 to %d", a->n_files, SLM2_QUANT_EVAL_MAX);
+    if (st == SLM2_OK) st = check_tasks(a, err);
     for (int i = 0; i < a->n_files && st == SLM2_OK; i++) st = slm2_model_open(&model[i], a->files[i], err);
     if (st == SLM2_OK) st = model_json(a->original, a->model, &first, err);
     if (st == SLM2_OK) st = compare_all(a, model, c, err);

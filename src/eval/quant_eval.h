@@ -20,9 +20,11 @@ struct slm2_quant_eval_args {
     struct slm2_ppl_opts text;     /* windows and limits; exact is that of the files */
     const char *const *tasks;      /* [n_tasks] as in slm2_eval; none: no scores */
     int n_tasks;
+    const char *task_dir, *data_dir; /* as in slm2_eval */
     int64_t limit;                 /* items of each task; 0: all */
 };
-/* {"original": {"file", "bytes", "bits_per_weight", "token_perplexity"}, "tokens", "documents", "n_ctx", "stride", "models": [{"file", "bytes", "bits_per_weight", "token_perplexity",
+/* Tasks and their data are looked at first: what is missing is said before anything is computed.
+ * {"original": {"file", "bytes", "bits_per_weight", "token_perplexity"}, "tokens", "documents", "n_ctx", "stride", "models": [{"file", "bytes", "bits_per_weight", "token_perplexity",
  *  "perplexity_ratio", "kl", "kl_stderr", "kl_median", "kl_99", "kl_max", "top1_agreement", ... (slm2_compare_json), "tasks": {TASK: {METRIC: {"value", "original",
  *  "difference", "stderr"}}}}]}; stderr is the original's.  bytes: of the file, of a folder its .safetensors; bits_per_weight: of the matrices. */
 slm2_status slm2_quant_eval(const struct slm2_quant_eval_args *a, json_t **result, struct slm2_err *err);

@@ -70,6 +70,9 @@ struct slm2_tok_gguf {
 slm2_status slm2_tok_gguf_make(const struct slm2_tok *tok, int32_t n_tokens, struct slm2_tok_gguf *g, struct slm2_err *err);
 void slm2_tok_gguf_free(struct slm2_tok_gguf *g);
 
+/* Which vocabulary is this: SHA-256 of the bytes of all tokens. */
+slm2_status slm2_tok_hash(const struct slm2_tok *tok, char hex[65], struct slm2_err *err);
+
 /* ---- speed -------------------------------------------------------------------------------------------------------- */
 struct slm2_tok_bench {
     double mb_per_s;      /* 1e6 bytes of text a second of a thread's own time, best of the repeats, one thread alone */

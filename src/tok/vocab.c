@@ -396,6 +396,21 @@ slm2_status slm2_tok_open(struct slm2_tok **tok, const char *path, struct slm2_e
     return st;
 }
 
+slm2_status slm2_tok_hash(const struct slm2_tok *tok, char hex[65], struct slm2_err *err)
+{
+    struct slm2_buf b = {0};
+    for (int32_t id = 0; id < tok->n_vocab; id++) {
+        size_t n = 0;
+        const void *bytes = slm2_tok_bytes(tok, id, &n);
+        slm2_buf_printf(&b, "%zu ", n);
+        if (bytes) slm2_buf_put(&b, bytes, n);
+    }
+    slm2_status st = slm2_buf_check(&b, err);
+    if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, hex);
+    slm2_buf_free(&b);
+    return st;
+}
+
 /* ---- questions ---------------------------------------------------------------------------------------------------- */
 int32_t slm2_tok_n_vocab(const struct slm2_tok *tok) { return tok->n_vocab; }
 int32_t slm2_tok_eos(const struct slm2_tok *tok) { return tok->eos; }
