@@ -97,7 +97,7 @@ static int put_result(const struct opts *o, const struct slm2_convert_report *r,
     put_table(r);
     slm2_cli_bytes(a, (double)r->bytes_in);
     slm2_cli_bytes(b, (double)r->bytes_out);
-    printf("\n%s: %s, was %s (%.1f%%); vocabulary: %s\n", out, b, a, 100.0 * (double)r->bytes_out / (double)r->bytes_in, r->vocabulary);
+    printf("\n%s: weights of %s, were %s (%.1f%%); vocabulary: %s\n", out, b, a, 100.0 * (double)r->bytes_out / (double)r->bytes_in, r->vocabulary);
     if (*o->text) {
         double ratio = slm2_ppl_token(after) / slm2_ppl_token(before);
         printf("perplexity of %s (%lld tokens): %.4f, was %.4f (ratio %.5f, %+.3f%%)\n", o->text, (long long)after->n_tokens, slm2_ppl_token(after), slm2_ppl_token(before), ratio, 100 * (ratio - 1));

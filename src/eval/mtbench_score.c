@@ -169,7 +169,8 @@ void slm2_mt_published(const json_t *tables, struct slm2_buf *out)
         json_array_foreach(json_object_get(t, "rows"), k, row)
         {
             const char *model = json_string_value(json_object_get(row, "model"));
-            slm2_buf_printf(out, "  %-26s %7.2f\n", model ? model : "?", json_number_value(json_array_get(json_object_get(row, "values"), 0)));
+            const char *mark = json_string_value(json_object_get(row, "mark"));
+            slm2_buf_printf(out, "  %-26s %7.2f%s\n", model ? model : "?", json_number_value(json_array_get(json_object_get(row, "values"), 0)), mark && !strcmp(mark, "M") ? "  from memory, unchecked" : "");
         }
     }
 }

@@ -308,6 +308,8 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
+    if (d->train.p.n == 0) /* said before the reference of the held-out pairs is computed */
+        return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another");
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
