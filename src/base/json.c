@@ -146,3 +146,15 @@ slm2_status slm2_json_get_bool_or(const json_t *obj, const char *key, const char
     *out = j ? json_is_true(j) : def;
     return SLM2_OK;
 }
+
+double slm2_json_show_number(const json_t *obj, const char *key)
+{
+    const json_t *v = json_object_get(obj, key);
+    return json_is_number(v) ? json_number_value(v) : (double)NAN;
+}
+
+const char *slm2_json_show_text(const json_t *obj, const char *key)
+{
+    const char *s = json_string_value(json_object_get(obj, key));
+    return s ? s : "?";
+}

@@ -17,4 +17,7 @@ slm2_status slm2_json_get_int(const json_t *obj, const char *key, const char *wh
 slm2_status slm2_json_get_int_or(const json_t *obj, const char *key, const char *what, int64_t lo, int64_t hi, int64_t def, int64_t *out, struct slm2_err *err);
 slm2_status slm2_json_get_real_or(const json_t *obj, const char *key, const char *what, double def, double *out, struct slm2_err *err);
 slm2_status slm2_json_get_bool_or(const json_t *obj, const char *key, const char *what, bool def, bool *out, struct slm2_err *err);
+/* For tables and pages, where what is absent is shown so: NaN, "?" (borrowed). */
+double slm2_json_show_number(const json_t *obj, const char *key);
+const char *slm2_json_show_text(const json_t *obj, const char *key);
 #endif

@@ -61,7 +61,11 @@ static void resample(const double *ll, size_t n, int i, int size, double *out)
     slm2_pyrandom_seed(&r, (uint64_t)i);
     for (int k = 0; k < size; k++) {
         double sum = 0;
-        for (size_t j = 0; j < n; j++) sum += ll[(size_t)(slm2_pyrandom_real(&r) * (double)n)]; /* choices() */
+        for (size_t j = 0; j < n; j++) {
+            uint32_t i_draw;
+            slm2_pyrandom_choices(&r, (uint32_t)n, 1, &i_draw);
+            sum += ll[i_draw];
+        }
         out[k] = exp(-sum / (double)n);
     }
 }

@@ -153,18 +153,6 @@ slm2_status slm2_quant_eval(const struct slm2_quant_eval_args *a, json_t **resul
 }
 
 /* ---- table ------------------------------------------------------------------------------------------------------------------------ */
-static double number(const json_t *j, const char *key)
-{
-    const json_t *v = json_object_get(j, key);
-    return json_is_number(v) ? json_number_value(v) : (double)NAN;
-}
-
-static const char *text(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "?";
-}
-
 void slm2_quant_eval_table(const json_t *result, struct slm2_buf *out)
 {
     const json_t *o = json_object_get(result, "original"), *models = json_object_get(result, "models");
@@ -172,18 +160,18 @@ void slm2_quant_eval_table(const json_t *result, struct slm2_buf *out)
     json_t *m, *of_task, *v;
     size_t i;
     slm2_buf_printf(out, "%-28s %9s %8s %11s %9s %10s %10s %10s %10s %9s\n", "file", "MB", "bits/w", "perplexity", "change", "KL mean", "median", "99 %", "max", "same top");
-    slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f\n", text(o, "file"), number(o, "bytes") / 1e6, number(o, "bits_per_weight"), number(o, "token_perplexity"));
+    slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f\n", slm2_json_show_text(o, "file"), slm2_json_show_number(o, "bytes") / 1e6, slm2_json_show_number(o, "bits_per_weight"), slm2_json_show_number(o, "token_perplexity"));
     json_array_foreach(models, i, m)
-        slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f %+8.3f%% %10.3e %10.3e %10.3e %10.3e %8.2f%%\n", text(m, "file"), number(m, "bytes") / 1e6, number(m, "bits_per_weight"), number(m, "token_perplexity"),
-                        100 * (number(m, "perplexity_ratio") - 1), number(m, "kl"), number(m, "kl_median"), number(m, "kl_99"), number(m, "kl_max"), 100 * number(m, "top1_agreement"));
-    slm2_buf_printf(out, "over %lld tokens in %lld documents; KL(original || file) in nats\n", (long long)number(result, "tokens"), (long long)number(result, "documents"));
+        slm2_buf_printf(out, "%-28.28s %9.2f %8.3f %11.4f %+8.3f%% %10.3e %10.3e %10.3e %10.3e %8.2f%%\n", slm2_json_show_text(m, "file"), slm2_json_show_number(m, "bytes") / 1e6, slm2_json_show_number(m, "bits_per_weight"), slm2_json_show_number(m, "token_perplexity"),
+                        100 * (slm2_json_show_number(m, "perplexity_ratio") - 1), slm2_json_show_number(m, "kl"), slm2_json_show_number(m, "kl_median"), slm2_json_show_number(m, "kl_99"), slm2_json_show_number(m, "kl_max"), 100 * slm2_json_show_number(m, "top1_agreement"));
+    slm2_buf_printf(out, "over %lld tokens in %lld documents; KL(original || file) in nats\n", (long long)slm2_json_show_number(result, "tokens"), (long long)slm2_json_show_number(result, "documents"));
     if (!json_object_get(json_array_get(models, 0), "tasks")) return;
     slm2_buf_printf(out, "\n%-28s %-20s %-16s %10s %10s %11s %9s\n", "file", "task", "metric", "original", "value", "difference", "stderr");
     json_array_foreach(models, i, m)
         json_object_foreach(json_object_get(m, "tasks"), task, of_task)
             json_object_foreach(of_task, metric, v) {
-                slm2_buf_printf(out, "%-28.28s %-20.20s %-16.16s %10.4f %10.4f %+11.4f", text(m, "file"), task, metric, number(v, "original"), number(v, "value"), number(v, "difference"));
-                if (isfinite(number(v, "stderr"))) slm2_buf_printf(out, " %9.4f", number(v, "stderr"));
+                slm2_buf_printf(out, "%-28.28s %-20.20s %-16.16s %10.4f %10.4f %+11.4f", slm2_json_show_text(m, "file"), task, metric, slm2_json_show_number(v, "original"), slm2_json_show_number(v, "value"), slm2_json_show_number(v, "difference"));
+                if (isfinite(slm2_json_show_number(v, "stderr"))) slm2_buf_printf(out, " %9.4f", slm2_json_show_number(v, "stderr"));
                 slm2_buf_putc(out, '\n');
             }
 }

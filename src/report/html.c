@@ -184,12 +184,6 @@ static bool put_eval(struct slm2_buf *b, const struct slm2_report_runs *r)
 }
 
 /* ---- quantisation ---------------------------------------------------------------------------------------------------------------- */
-static double member(const json_t *j, const char *key)
-{
-    const json_t *v = json_object_get(j, key);
-    return json_is_number(v) ? json_number_value(v) : (double)NAN;
-}
-
 static bool put_quant(struct slm2_buf *b, const struct slm2_report_runs *r)
 {
     size_t i;
@@ -201,12 +195,12 @@ static bool put_quant(struct slm2_buf *b, const struct slm2_report_runs *r)
     json_array_foreach(r->quant, i, q) {
         const char *format = json_string_value(json_object_get(q, "format"));
         slm2_page_row(b, format ? format : "?");
-        slm2_page_cell(b, "n", slm2_text_bytes(s, member(q, "bytes")));
-        slm2_page_cell_real(b, member(q, "perplexity"));
-        double ratio = member(q, "ratio");
+        slm2_page_cell(b, "n", slm2_text_bytes(s, slm2_json_show_number(q, "bytes")));
+        slm2_page_cell_real(b, slm2_json_show_number(q, "perplexity"));
+        double ratio = slm2_json_show_number(q, "ratio");
         if (isfinite(ratio)) snprintf(s, sizeof s, "%.4f", ratio);
         slm2_page_cell(b, "n", isfinite(ratio) ? s : "");
-        slm2_page_cell_real(b, member(q, "rmse"));
+        slm2_page_cell_real(b, slm2_json_show_number(q, "rmse"));
         slm2_buf_puts(b, "</tr>");
     }
     slm2_page_table_end(b);
@@ -252,8 +246,8 @@ static void put_answers(struct slm2_buf *b, const struct slm2_report_run *run)
         slm2_page_row(b, str(first, "ask"));
         slm2_page_cell(b, "path", str(first, "answer"));
         slm2_page_cell(b, "path", str(last, "answer"));
-        slm2_page_cell_real(b, member(first, "margin"));
-        slm2_page_cell_real(b, member(last, "margin"));
+        slm2_page_cell_real(b, slm2_json_show_number(first, "margin"));
+        slm2_page_cell_real(b, slm2_json_show_number(last, "margin"));
         slm2_buf_puts(b, "</tr>");
     }
     if (n) slm2_page_table_end(b);
@@ -351,7 +345,7 @@ static void file_row(struct slm2_buf *b, const char *source, const char *path, c
 static double train_and_val(const json_t *j, const char *key)
 {
     const json_t *pair = json_object_get(j, key);
-    double train = member(pair, "train"), val = member(pair, "val");
+    double train = slm2_json_show_number(pair, "train"), val = slm2_json_show_number(pair, "val");
     return isfinite(val) ? train + val : train;
 }
 
@@ -370,7 +364,7 @@ static bool put_data(struct slm2_buf *b, const struct slm2_report_runs *r)
         slm2_page_table(b, heads);
         json_array_foreach(sources, i, source)
             json_array_foreach(json_object_get(source, "inputs"), k, input)
-                file_row(b, str(source, "name"), str(input, "file"), str(source, "lang"), str(source, "license"), member(input, "bytes"), k ? (double)NAN : train_and_val(source, "tokens"),
+                file_row(b, str(source, "name"), str(input, "file"), str(source, "lang"), str(source, "license"), slm2_json_show_number(input, "bytes"), k ? (double)NAN : train_and_val(source, "tokens"),
                          k ? (double)NAN : train_and_val(source, "documents"), str(input, "sha256"));
         slm2_page_table_end(b);
     }

@@ -10,18 +10,6 @@
 
 enum { MAX_AXIS = 16, MAX_MODEL = SLM2_SVG_N_COLOR, MAX_FILE = 32 };
 
-static double number(const json_t *j, const char *key)
-{
-    const json_t *v = json_object_get(j, key);
-    return json_is_number(v) ? json_number_value(v) : (double)NAN;
-}
-
-static const char *text(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "?";
-}
-
 /* ---- MT-Bench -------------------------------------------------------------------------------------------------------------------- */
 static void put_score_row(struct slm2_buf *b, const char *model, const char *category, const json_t *s)
 {
@@ -30,12 +18,12 @@ static void put_score_row(struct slm2_buf *b, const char *model, const char *cat
     slm2_page_row(b, model);
     slm2_page_cell(b, "", category);
     for (size_t i = 0; i < sizeof key / sizeof key[0]; i++) {
-        double v = number(s, key[i]);
+        double v = slm2_json_show_number(s, key[i]);
         if (isfinite(v)) snprintf(t, sizeof t, "%.2f", v);
         slm2_page_cell(b, "n", isfinite(v) ? t : "");
     }
-    slm2_page_cell(b, "n", slm2_text_count(t, number(s, "ratings")));
-    slm2_page_cell(b, "n", slm2_text_count(t, number(s, "unrated")));
+    slm2_page_cell(b, "n", slm2_text_count(t, slm2_json_show_number(s, "ratings")));
+    slm2_page_cell(b, "n", slm2_text_count(t, slm2_json_show_number(s, "unrated")));
     slm2_buf_puts(b, "</tr>");
 }
 
@@ -49,13 +37,13 @@ static void put_score_bars(struct slm2_buf *b, const json_t *models)
     int n = 0;
     if (json_array_size(models) == 1) {
         json_object_foreach(json_object_get(m, "categories"), name, s)
-            if (n < MAX_AXIS) bar[n++] = (struct slm2_svg_bar){name, number(s, "second_turn"), number(s, "first_turn")};
+            if (n < MAX_AXIS) bar[n++] = (struct slm2_svg_bar){name, slm2_json_show_number(s, "second_turn"), slm2_json_show_number(s, "first_turn")};
         slm2_svg_bars(b, "Mean rating by turn", "second turn", "first turn", bar, n);
         return;
     }
     for (size_t i = 0; i < json_array_size(models) && n < MAX_MODEL; i++) {
         m = json_array_get(models, i);
-        bar[n++] = (struct slm2_svg_bar){text(m, "model"), number(m, "score"), (double)NAN};
+        bar[n++] = (struct slm2_svg_bar){slm2_json_show_text(m, "model"), slm2_json_show_number(m, "score"), (double)NAN};
     }
     slm2_svg_bars(b, "Mean rating", "both turns", NULL, bar, n);
 }
@@ -71,8 +59,8 @@ static void put_radar(struct slm2_buf *b, const json_t *models)
         if (n_axis < MAX_AXIS) axis[n_axis++] = name;
     for (size_t k = 0; k < json_array_size(models) && n_ring < MAX_MODEL; k++, n_ring++) {
         const json_t *m = json_array_get(models, k), *categories = json_object_get(m, "categories");
-        for (int i = 0; i < n_axis; i++) v[n_ring][i] = number(json_object_get(categories, axis[i]), "score");
-        ring[n_ring] = (struct slm2_svg_ring){text(m, "model"), v[n_ring], n_ring};
+        for (int i = 0; i < n_axis; i++) v[n_ring][i] = slm2_json_show_number(json_object_get(categories, axis[i]), "score");
+        ring[n_ring] = (struct slm2_svg_ring){slm2_json_show_text(m, "model"), v[n_ring], n_ring};
     }
     slm2_svg_radar(b, "Mean rating by category, 1 to 10", axis, n_axis, 10, ring, n_ring);
 }
@@ -91,12 +79,12 @@ bool slm2_report_mtbench(const struct slm2_report_runs *r, struct slm2_buf *b)
     slm2_buf_puts(b, "</div>");
     slm2_page_table(b, "Model|Category|#Score|#First turn|#Second turn|#Ratings|#Unrated");
     json_array_foreach(models, i, m) {
-        put_score_row(b, text(m, "model"), "all", m);
-        json_object_foreach(json_object_get(m, "categories"), category, s) put_score_row(b, text(m, "model"), category, s);
+        put_score_row(b, slm2_json_show_text(m, "model"), "all", m);
+        json_object_foreach(json_object_get(m, "categories"), category, s) put_score_row(b, slm2_json_show_text(m, "model"), category, s);
     }
     slm2_page_table_end(b);
     slm2_buf_puts(b, "<p class=\"mut\">Two-turn questions, each answer rated from 1 to 10 by ");
-    slm2_html_escape(b, text(r->mtbench, "judge"));
+    slm2_html_escape(b, slm2_json_show_text(r->mtbench, "judge"));
     slm2_buf_puts(b, ". Unrated judgements are left out of the means. Ratings of different judges do not compare.</p>");
     return true;
 }
@@ -106,15 +94,15 @@ static void put_file_row(struct slm2_buf *b, const json_t *m, bool original)
 {
     static const char *const key[] = {"kl", "kl_median", "kl_99", "kl_max"};
     char s[SLM2_TEXT_MAX];
-    slm2_page_row(b, text(m, "file"));
-    slm2_page_cell(b, "n", slm2_text_bytes(s, number(m, "bytes")));
-    slm2_page_cell_real(b, number(m, "bits_per_weight"));
-    slm2_page_cell_real(b, number(m, "token_perplexity"));
-    double change = 100 * (number(m, "perplexity_ratio") - 1), same = 100 * number(m, "top1_agreement");
+    slm2_page_row(b, slm2_json_show_text(m, "file"));
+    slm2_page_cell(b, "n", slm2_text_bytes(s, slm2_json_show_number(m, "bytes")));
+    slm2_page_cell_real(b, slm2_json_show_number(m, "bits_per_weight"));
+    slm2_page_cell_real(b, slm2_json_show_number(m, "token_perplexity"));
+    double change = 100 * (slm2_json_show_number(m, "perplexity_ratio") - 1), same = 100 * slm2_json_show_number(m, "top1_agreement");
     if (isfinite(change)) snprintf(s, sizeof s, "%+.2f\xC2\xA0%%", change);
     slm2_page_cell(b, "n", isfinite(change) ? s : "");
     for (size_t i = 0; i < sizeof key / sizeof key[0]; i++) {
-        double v = number(m, key[i]);
+        double v = slm2_json_show_number(m, key[i]);
         if (isfinite(v)) snprintf(s, sizeof s, v && fabs(v) < 1e-3 ? "%.1e" : "%.4f", v);
         slm2_page_cell(b, "n", isfinite(v) && !original ? s : "");
     }
@@ -127,14 +115,14 @@ static void put_loss_charts(struct slm2_buf *b, const json_t *original, const js
 {
     struct slm2_svg_bar bar[MAX_FILE];
     struct slm2_svg_line line[MAX_FILE];
-    double x[MAX_FILE], y[MAX_FILE], whole = number(original, "bytes");
+    double x[MAX_FILE], y[MAX_FILE], whole = slm2_json_show_number(original, "bytes");
     int n = 0;
     for (size_t i = 0; i < json_array_size(models) && n < MAX_FILE; i++, n++) {
         const json_t *m = json_array_get(models, i);
-        x[n] = number(m, "bits_per_weight");
-        y[n] = number(m, "kl");
-        line[n] = (struct slm2_svg_line){.label = text(m, "file"), .x = &x[n], .y = &y[n], .n = 1, .color = n, .marks = true};
-        bar[n] = (struct slm2_svg_bar){text(m, "file"), number(m, "bytes"), whole};
+        x[n] = slm2_json_show_number(m, "bits_per_weight");
+        y[n] = slm2_json_show_number(m, "kl");
+        line[n] = (struct slm2_svg_line){.label = slm2_json_show_text(m, "file"), .x = &x[n], .y = &y[n], .n = 1, .color = n, .marks = true};
+        bar[n] = (struct slm2_svg_bar){slm2_json_show_text(m, "file"), slm2_json_show_number(m, "bytes"), whole};
     }
     slm2_buf_puts(b, "<div class=\"grid\">");
     struct slm2_svg_chart c = {.title = "Mean KL divergence from the original, nats", .x_label = "bits a weight", .line = line, .n_line = n, .y_log = true, .scatter = true};
@@ -150,15 +138,15 @@ static void put_task_rows(struct slm2_buf *b, const json_t *m)
     char s[SLM2_TEXT_MAX];
     json_object_foreach(json_object_get(m, "tasks"), task, of_task)
         json_object_foreach(of_task, metric, v) {
-            double d = number(v, "difference");
-            slm2_page_row(b, text(m, "file"));
+            double d = slm2_json_show_number(v, "difference");
+            slm2_page_row(b, slm2_json_show_text(m, "file"));
             slm2_page_cell(b, "", task);
             slm2_page_cell(b, "", metric);
-            slm2_page_cell_real(b, number(v, "original"));
-            slm2_page_cell_real(b, number(v, "value"));
+            slm2_page_cell_real(b, slm2_json_show_number(v, "original"));
+            slm2_page_cell_real(b, slm2_json_show_number(v, "value"));
             if (isfinite(d)) snprintf(s, sizeof s, "%+.4f", d);
             slm2_page_cell(b, "n", isfinite(d) ? s : "");
-            slm2_page_cell_real(b, number(v, "stderr"));
+            slm2_page_cell_real(b, slm2_json_show_number(v, "stderr"));
             slm2_buf_puts(b, "</tr>");
         }
 }
@@ -180,7 +168,7 @@ bool slm2_report_losses(const struct slm2_report_runs *r, struct slm2_buf *b)
         tasks = tasks || json_object_size(json_object_get(m, "tasks"));
     }
     slm2_page_table_end(b);
-    slm2_buf_printf(b, "<p class=\"mut\">Next-token distributions at %s positions of the same text; KL(original || file) in nats. Bits a weight: of the matrices.</p>", slm2_text_count(s, number(r->compare, "tokens")));
+    slm2_buf_printf(b, "<p class=\"mut\">Next-token distributions at %s positions of the same text; KL(original || file) in nats. Bits a weight: of the matrices.</p>", slm2_text_count(s, slm2_json_show_number(r->compare, "tokens")));
     if (!tasks) return true;
     slm2_page_table(b, "File|Task|Metric|#Original|#File|#Difference|#Standard error");
     json_array_foreach(models, i, m) put_task_rows(b, m);
