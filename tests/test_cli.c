@@ -69,6 +69,8 @@ static void test_usage(void **state)
     expect("eval --tasks piqa --show 1", 1, NULL, "ybisk/piqa, split validation (1838) as piqa/items.jsonl");
     expect("eval --tasks piqa --data-dir tests/data/eval --show 2", 0, "---- piqa, item 1, 0 examples\nQuestion: Dry a wet shoe.\nAnswer:\n  [ Fill it with water.]\n* [ Fill it with paper.]\n", NULL);
     expect("eval --tasks piqa --data-dir tests/data/eval --show 1 --json", 0, "\"requests\":[[\"Question: Open a stuck jar.\\nAnswer:\",\" Warm the lid.\"]", NULL);
+    expect("eval --tasks gsm8k --data-dir tests/data/eval --show 1 --n-shot 0", 0, "---- gsm8k, item 0, 0 examples\n", NULL);
+    expect("eval --tasks winogrande --data-dir tests/data/eval --show 1 --n-shot 1", 0, "---- winogrande, item 0, 1 examples\n", NULL);
 }
 
 /* Every command that `slm2 help` lists explains itself on stdout with options and examples. */

@@ -29,7 +29,7 @@ static const struct slm2_opt table[] = {
     {.name = "list", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, list), .help = "only names the groups and tasks; no model"},
     {.name = "show", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, show), .lo = 0, .hi = 1e12, .def = "0", .help = "only prints the requests of so many items of each task; no model"},
     {.name = "limit", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
-    {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "0", .help = "examples before each item; 0: as the task says, -1: none"},
+    {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "-1", .help = "examples before each item; -1: as the task says, 0: none"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "file of the tokenizer; default: the model's, else the bundled one"},
     {.name = "batch_tokens", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, batch_tokens), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens computed at once; 0: 1024"},
     {.name = "one_by_one", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, one_by_one), .help = "each request in a pass of its own: the same figures, slowly; to measure what the batches gain"},
@@ -72,12 +72,12 @@ static int look(const struct opts *o)
     struct slm2_suite s = {0};
     struct slm2_buf text = {0}, out = {0};
     const char **names = NULL;
-    int n = 0, none = o->n_shot < 0 ? 0 : o->n_shot > 0 ? o->n_shot : -1;
+    int n = 0;
     slm2_status st = SLM2_OK;
     if (o->list) st = slm2_show_list(o->task_dir, &out, &err);
     else {
         st = split(&o->tasks, &text, &names, &n, &err);
-        if (st == SLM2_OK) st = slm2_suite_open(&s, names, n, o->task_dir, none, &err);
+        if (st == SLM2_OK) st = slm2_suite_open(&s, names, n, o->task_dir, o->n_shot, &err);
         if (st == SLM2_OK) st = slm2_show(&s, o->data_dir, o->show, o->seed, o->json, &out, &err);
     }
     if (st == SLM2_OK) fwrite(out.v ? out.v : "", 1, out.n, stdout);
@@ -118,7 +118,7 @@ static int run(const struct opts *o)
     if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
     args = (struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .adapter = o->adapter, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit,
-                                   .n_shot = o->n_shot, .seed = o->seed, .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .one_by_one = o->one_by_one, .keep = *o->keep ? o->keep : NULL,
+                                   .n_shot = o->n_shot < 0 ? 0 : o->n_shot > 0 ? o->n_shot : -1, .seed = o->seed, .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .one_by_one = o->one_by_one, .keep = *o->keep ? o->keep : NULL,
                                    .bootstrap_iters = o->bootstrap_iters, .ledger = ledger, .prefix = o->prefix, .samples = *o->samples || *o->out_dir, .interrupt = slm2_cli_catch_stop()};
     st = slm2_eval(&args, &r, &err);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(r.json, o->out, &err);
