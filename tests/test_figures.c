@@ -16,6 +16,7 @@
 #include "eval/reported.h"
 #include "eval/task.h"
 #include "model/lora.h"
+#include "other_variant.h"
 
 #define NEAR(got, want, tolerance) do { double g_ = (got), w_ = (want); if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%s: %.17g, want %.17g", #got, g_, w_); } while (0)
 
@@ -240,6 +241,11 @@ static void second_run_asks_nothing(void **state)
     assert_true(got.n_kept == want.n_asked && got.n_asked > want.n_asked);
     slm2_eval_result_free(&got);
     evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .exact = true}, all, 5, &got);
+    assert_int_equal(got.n_kept, 0);
+    slm2_eval_result_free(&got);
+    other_variant(true);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 5, &got);
+    other_variant(false);
     assert_int_equal(got.n_kept, 0);
     slm2_eval_result_free(&got);
     struct slm2_model *other;
