@@ -562,11 +562,6 @@ static void beside_published(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
-                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
-    int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
+                                   cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
+SLM2_TEST_MAIN_WITH(tests, make_all, free_all)

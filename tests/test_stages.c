@@ -484,9 +484,4 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
-int main(void)
-{
-    int n_failed = cmocka_run_group_tests(tests, setup, teardown), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+SLM2_TEST_MAIN_WITH(tests, setup, teardown)
