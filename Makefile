@@ -223,7 +223,7 @@ NEON_LIB     = $(NEON_ROOT)/usr/lib/aarch64-linux-gnu
 NEON_MAKE    = PKG_CONFIG_SYSROOT_DIR=$(NEON_ROOT) PKG_CONFIG_LIBDIR=$(NEON_LIB)/pkgconfig $(SUBMAKE) MPI=0 MODE=release BUILD=$(NEON) \
                CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS='$(MODE_release) -isystem $(NEON_ROOT)/usr/include' \
                LDFLAGS='-L$(NEON_LIB) -Wl,-rpath-link,$(NEON_LIB):$(NEON_ROOT)/lib/aarch64-linux-gnu'
-NEON_TESTS   = $(filter check_kernels check_products,$(notdir $(TESTS)))
+NEON_TESTS   = $(filter test_kernels check_kernels check_products,$(notdir $(TESTS)))
 NEON_ONCE    = $(filter check_ops test_quant,$(notdir $(TESTS))) # by the last processor only: they take longer
 NEON_CPUS    = cortex-a53 neoverse-n1 max
 check-neon: ## the kernels of 64-bit Arm, cross-built and run by qemu-user

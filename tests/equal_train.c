@@ -439,20 +439,15 @@ static void starting_over_keeps_what_it_starts_from(void **state)
     assert_false(slm2_path_exists(in_dir("other/step-00000001")));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resumed_equals_undisturbed),
-        cmocka_unit_test(threads_and_recomputation_do_not_matter), cmocka_unit_test(layer_by_layer_is_the_same), cmocka_unit_test(bf16_moments_are_exact_too),
-        cmocka_unit_test(other_settings_give_other_bits),
-        cmocka_unit_test(cooldown_by_signal_survives_a_resume),
-        cmocka_unit_test(bad_steps_are_part_of_the_state),
-        cmocka_unit_test(a_rollback_abandons_newer_checkpoints),
-        cmocka_unit_test(cooldown_by_signal_survives_a_rollback),
-        cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
-        cmocka_unit_test(starting_over_keeps_what_it_starts_from),
-    };
-    int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(resumed_equals_undisturbed),
+    cmocka_unit_test(threads_and_recomputation_do_not_matter), cmocka_unit_test(layer_by_layer_is_the_same), cmocka_unit_test(bf16_moments_are_exact_too),
+    cmocka_unit_test(other_settings_give_other_bits),
+    cmocka_unit_test(cooldown_by_signal_survives_a_resume),
+    cmocka_unit_test(bad_steps_are_part_of_the_state),
+    cmocka_unit_test(a_rollback_abandons_newer_checkpoints),
+    cmocka_unit_test(cooldown_by_signal_survives_a_rollback),
+    cmocka_unit_test(cooldown_branch_equals_a_run_configured_so),
+    cmocka_unit_test(starting_over_keeps_what_it_starts_from),
+};
+SLM2_TEST_MAIN_WITH(tests, make_test_dir, remove_test_dir)

@@ -1,4 +1,4 @@
-/* scratch_dir.h - a folder that a group of tests works in, made before it and removed behind it. */
+/* scratch_dir.h - a folder that a group of tests works in, made before it and removed behind it; TMPDIR says where. */
 #ifndef SLM2_SCRATCH_DIR_H
 #define SLM2_SCRATCH_DIR_H
 #include "slm2_test.h"
@@ -6,9 +6,9 @@
 #include "base/err.h"
 #include "base/file.h"
 
-static char dir[64];
+static char dir[128];
 /* Path of a file in it; valid until the eighth next call. */
-static const char *in_dir(const char *name)
+static inline const char *in_dir(const char *name)
 {
     static char path[8][256];
     static int turn;
@@ -16,19 +16,20 @@ static const char *in_dir(const char *name)
     snprintf(p, sizeof path[0], "%s/%s", dir, name);
     return p;
 }
-static int make_dir(void **state)
+static inline int make_dir(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "%s/slm2-test.XXXXXX", P_tmpdir);
+    const char *base = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/slm2-test.XXXXXX", base && *base ? base : P_tmpdir);
     return mkdtemp(dir) == NULL;
 }
-static int remove_dir(void **state)
+static inline int remove_dir(void **state)
 {
     (void)state;
     return slm2_dir_remove(dir, NULL) != SLM2_OK;
 }
 
-static void check_ok(slm2_status st, const struct slm2_err *err)
+static inline void check_ok(slm2_status st, const struct slm2_err *err)
 {
     if (st != SLM2_OK) fail_msg("%s", err->msg);
 }

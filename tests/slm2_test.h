@@ -21,13 +21,14 @@ static inline const char *slm2_test_data(const char *name)
     return p;
 }
 
-/* Runs a group of `const struct CMUnitTest tests[]` and prints "N passed, N failed"; exit status 1 on any failure. */
-#define SLM2_TEST_MAIN(tests)                                                                  \
+/* Runs a group of `const struct CMUnitTest tests[]`, before and after it what is given (or NULL), and prints "N passed, N failed"; exit status 1 on any failure. */
+#define SLM2_TEST_MAIN_WITH(tests, before, after)                                              \
     int main(void)                                                                             \
     {                                                                                          \
-        int n_failed = cmocka_run_group_tests(tests, NULL, NULL);                              \
+        int n_failed = cmocka_run_group_tests(tests, before, after);                           \
         int n_tests = (int)(sizeof(tests) / sizeof(tests)[0]);                                 \
         printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);                        \
         return n_failed != 0;                                                                  \
     }
+#define SLM2_TEST_MAIN(tests) SLM2_TEST_MAIN_WITH(tests, NULL, NULL)
 #endif

@@ -1,6 +1,6 @@
 /* test_ablate.c - `slm2 ablate` on a tiny grid: every cell there, shares and digits really what they say, finished cells kept, a grid that
  * was broken off goes on and ends alike.  Runs the slm2 beside the test's folder. */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <limits.h>
 #include <math.h>
@@ -10,23 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "tok/tok.h"
 #include "train/ledger.h"
 
-static char program[PATH_MAX], dir[256];
-
-static const char *in_dir(const char *name)
-{
-    static char paths[8][640];
-    static int turn;
-    char *p = paths[turn++ & 7];
-    snprintf(p, sizeof paths[0], "%s/%s", dir, name);
-    return p;
-}
+static char program[PATH_MAX];
 
 #define assert_ok(call)                                                      \
     do {                                                                     \
@@ -41,13 +31,11 @@ static void write_text(const char *name, const struct slm2_buf *b)
 }
 
 /* Documents of a few words and many numbers in each language, and the settings of a model of one layer. */
-static int make_dir(void **state)
+static int make_set(void **state)
 {
-    (void)state;
     static const char *const lang[] = {"en", "de", "it"};
     static const char *const word[3][4] = {{"the house", "and", "number", "is"}, {"das Haus", "und", "Zahl", "ist"}, {"la casa", "e", "numero", "ha"}};
-    snprintf(dir, sizeof dir, "%s/slm2-ablate-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    if (!mkdtemp(dir)) return -1;
+    if (make_dir(state)) return -1;
     struct slm2_buf b = {0}, data = {0};
     slm2_buf_printf(&data, "out: nowhere\nval_fraction: 0.3\nseed: 1\nsources:\n");
     for (int k = 0; k < 3; k++) {
@@ -76,12 +64,6 @@ static int make_dir(void **state)
     slm2_buf_free(&b);
     slm2_buf_free(&data);
     return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
 }
 
 /* `slm2 ablate ablate.yml MORE`; the exit status, -1 after a signal. */
@@ -309,7 +291,7 @@ int main(int argc, char **argv)
     if (!realpath(argv[0], program)) return 1;
     *strrchr(program, '/') = 0;
     strcpy(strrchr(program, '/'), "/slm2");
-    int n = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir);
+    int n = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, make_set, remove_dir);
     printf("%d passed, %d failed\n", n - n_failed, n_failed);
     return n_failed != 0;
 }

@@ -8,7 +8,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include "base/arena.h"
 #include "base/dtype.h"
@@ -20,31 +20,6 @@
 #include "base/rng.h"
 
 /* ---- a folder for the tests' files -------------------------------------------------------------------------------------- */
-static char folder[256];
-
-static const char *in_folder(const char *name)
-{
-    static char paths[4][512];
-    static int turn;
-    char *p = paths[turn++ & 3];
-    snprintf(p, sizeof paths[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.200s/slm2-test-base-XXXXXX", base ? base : P_tmpdir);
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(folder, NULL) == SLM2_OK ? 0 : -1;
-}
-
 static void put_file(const char *path, const void *bytes, size_t n)
 {
     FILE *f = fopen(path, "wb");
@@ -193,8 +168,8 @@ static void forgotten_pages_are_no_memory_of_ours(void **state)
     uint8_t *x = malloc(N);
     assert_non_null(x);
     for (size_t i = 0; i < N; i++) x[i] = (uint8_t)(i * 7 + i / 4096);
-    put_file(in_folder("large"), x, N);
-    assert_int_equal(slm2_map_open(&m, in_folder("large"), &e), SLM2_OK);
+    put_file(in_dir("large"), x, N);
+    assert_int_equal(slm2_map_open(&m, in_dir("large"), &e), SLM2_OK);
     assert_memory_equal(m.p, x, N);
     long before = pages_of_files();
     slm2_map_forget(m.p + 1, N - 2);
@@ -211,30 +186,30 @@ static void test_file(void **state)
     struct slm2_map m;
     struct slm2_buf b = {0};
     char hex[65], path[16];
-    put_file(in_folder("abc"), "abc", 3);
-    put_file(in_folder("empty"), "", 0);
-    assert_int_equal(slm2_map_open(&m, in_folder("abc"), &e), SLM2_OK);
+    put_file(in_dir("abc"), "abc", 3);
+    put_file(in_dir("empty"), "", 0);
+    assert_int_equal(slm2_map_open(&m, in_dir("abc"), &e), SLM2_OK);
     assert_int_equal(m.n, 3);
     assert_memory_equal(m.p, "abc", 3);
     slm2_map_close(&m);
     slm2_map_close(&m);
-    assert_int_equal(slm2_map_open(&m, in_folder("empty"), &e), SLM2_OK);
+    assert_int_equal(slm2_map_open(&m, in_dir("empty"), &e), SLM2_OK);
     assert_int_equal(m.n, 0);
     assert_non_null(m.p);
     slm2_map_close(&m);
-    assert_int_equal(slm2_map_open(&m, in_folder("absent"), &e), SLM2_EIO);
+    assert_int_equal(slm2_map_open(&m, in_dir("absent"), &e), SLM2_EIO);
     assert_true(holds(e.msg, "absent: cannot be opened: No such file"));
-    assert_int_equal(slm2_map_open(&m, folder, &e), SLM2_EIO);
+    assert_int_equal(slm2_map_open(&m, dir, &e), SLM2_EIO);
     assert_int_equal(slm2_map_open(&m, "/dev/null", &e), SLM2_EIO);
 
     slm2_buf_puts(&b, "x");
-    assert_int_equal(slm2_file_read(&b, in_folder("abc"), 2, &e), SLM2_ELIMIT);
+    assert_int_equal(slm2_file_read(&b, in_dir("abc"), 2, &e), SLM2_ELIMIT);
     assert_string_equal(b.v, "x");
-    assert_int_equal(slm2_file_read(&b, in_folder("abc"), 3, &e), SLM2_OK);
+    assert_int_equal(slm2_file_read(&b, in_dir("abc"), 3, &e), SLM2_OK);
     assert_string_equal(b.v, "xabc");
     slm2_buf_free(&b);
 
-    assert_int_equal(slm2_sha256_file(in_folder("abc"), hex, &e), SLM2_OK); /* FIPS 180-2, example B.1 */
+    assert_int_equal(slm2_sha256_file(in_dir("abc"), hex, &e), SLM2_OK); /* FIPS 180-2, example B.1 */
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     slm2_sha256_hex("", 0, hex);
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -249,20 +224,20 @@ static void test_dirs(void **state)
 {
     (void)state;
     struct slm2_err e = {0};
-    assert_int_equal(slm2_dir_make(in_folder("a//b/c/"), &e), SLM2_OK);
-    assert_int_equal(slm2_dir_make(in_folder("a/b"), &e), SLM2_OK);
-    assert_true(slm2_path_is_dir(in_folder("a/b/c")));
-    put_file(in_folder("a/b/file"), "x", 1);
-    put_file(in_folder("kept"), "x", 1);
-    assert_int_equal(symlink("../../kept", in_folder("a/b/link")), 0);
-    assert_int_equal(symlink("..", in_folder("a/b/up")), 0);
-    assert_int_equal(slm2_dir_make(in_folder("a/b/file/d"), &e), SLM2_EIO);
-    assert_int_equal(slm2_dir_sync(in_folder("a"), &e), SLM2_OK);
-    assert_int_equal(slm2_dir_remove(in_folder("a"), &e), SLM2_OK);
-    assert_false(slm2_path_exists(in_folder("a")));
-    assert_true(slm2_path_exists(in_folder("kept"))); /* links are removed, not followed */
-    assert_int_equal(slm2_dir_remove(in_folder("a"), &e), SLM2_OK);
-    assert_int_equal(slm2_dir_remove(in_folder("kept"), &e), SLM2_EIO);
+    assert_int_equal(slm2_dir_make(in_dir("a//b/c/"), &e), SLM2_OK);
+    assert_int_equal(slm2_dir_make(in_dir("a/b"), &e), SLM2_OK);
+    assert_true(slm2_path_is_dir(in_dir("a/b/c")));
+    put_file(in_dir("a/b/file"), "x", 1);
+    put_file(in_dir("kept"), "x", 1);
+    assert_int_equal(symlink("../../kept", in_dir("a/b/link")), 0);
+    assert_int_equal(symlink("..", in_dir("a/b/up")), 0);
+    assert_int_equal(slm2_dir_make(in_dir("a/b/file/d"), &e), SLM2_EIO);
+    assert_int_equal(slm2_dir_sync(in_dir("a"), &e), SLM2_OK);
+    assert_int_equal(slm2_dir_remove(in_dir("a"), &e), SLM2_OK);
+    assert_false(slm2_path_exists(in_dir("a")));
+    assert_true(slm2_path_exists(in_dir("kept"))); /* links are removed, not followed */
+    assert_int_equal(slm2_dir_remove(in_dir("a"), &e), SLM2_OK);
+    assert_int_equal(slm2_dir_remove(in_dir("kept"), &e), SLM2_EIO);
 }
 
 static void test_out(void **state)
@@ -273,24 +248,24 @@ static void test_out(void **state)
     struct slm2_buf b = {0};
     char piece[1000];
     memset(piece, 'z', sizeof piece);
-    assert_int_equal(slm2_file_write(in_folder("out"), "old", 3, &e), SLM2_OK);
-    assert_int_equal(slm2_out_open(&o, in_folder("out"), &e), SLM2_OK);
+    assert_int_equal(slm2_file_write(in_dir("out"), "old", 3, &e), SLM2_OK);
+    assert_int_equal(slm2_out_open(&o, in_dir("out"), &e), SLM2_OK);
     for (int i = 0; i < 200; i++) slm2_out_write(o, piece, sizeof piece);
     assert_int_equal(slm2_out_size(o), 200000);
-    assert_int_equal(slm2_file_read(&b, in_folder("out"), 100, &e), SLM2_OK);
+    assert_int_equal(slm2_file_read(&b, in_dir("out"), 100, &e), SLM2_OK);
     assert_string_equal(b.v, "old"); /* until commit the old file stands */
     assert_int_equal(slm2_out_commit(o, &e), SLM2_OK);
     slm2_buf_clear(&b);
-    assert_int_equal(slm2_file_read(&b, in_folder("out"), 1 << 20, &e), SLM2_OK);
+    assert_int_equal(slm2_file_read(&b, in_dir("out"), 1 << 20, &e), SLM2_OK);
     assert_int_equal(b.n, 200000);
-    assert_false(slm2_path_exists(in_folder("out.tmp")));
+    assert_false(slm2_path_exists(in_dir("out.tmp")));
 
-    assert_int_equal(slm2_out_open(&o, in_folder("out"), &e), SLM2_OK);
+    assert_int_equal(slm2_out_open(&o, in_dir("out"), &e), SLM2_OK);
     slm2_out_write(o, "new", 3);
     slm2_out_abort(o);
     slm2_out_abort(NULL);
-    assert_false(slm2_path_exists(in_folder("out.tmp")));
-    assert_int_equal(slm2_out_open(&o, in_folder("no/such/folder"), &e), SLM2_EIO);
+    assert_false(slm2_path_exists(in_dir("out.tmp")));
+    assert_int_equal(slm2_out_open(&o, in_dir("no/such/folder"), &e), SLM2_EIO);
     slm2_buf_free(&b);
 }
 
@@ -304,13 +279,13 @@ static void test_out_full_disk(void **state)
         printf("skipped: no /dev/full\n");
         skip();
     }
-    put_file(in_folder("precious"), "old", 3);
-    assert_int_equal(symlink("/dev/full", in_folder("precious.tmp")), 0);
-    assert_int_equal(slm2_file_write(in_folder("precious"), "new", 3, &e), SLM2_EIO);
+    put_file(in_dir("precious"), "old", 3);
+    assert_int_equal(symlink("/dev/full", in_dir("precious.tmp")), 0);
+    assert_int_equal(slm2_file_write(in_dir("precious"), "new", 3, &e), SLM2_EIO);
     assert_true(holds(e.msg, "precious: cannot be written: No space left"));
-    assert_int_equal(slm2_file_read(&b, in_folder("precious"), 100, NULL), SLM2_OK);
+    assert_int_equal(slm2_file_read(&b, in_dir("precious"), 100, NULL), SLM2_OK);
     assert_string_equal(b.v, "old");
-    assert_false(slm2_path_exists(in_folder("precious.tmp")));
+    assert_false(slm2_path_exists(in_dir("precious.tmp")));
     slm2_buf_free(&b);
 }
 
@@ -378,29 +353,29 @@ static void test_lines(void **state)
     struct slm2_err e = {0};
     uint64_t n;
     make_text(&text, 3000);
-    put_file(in_folder("t.txt"), text.v, text.n);
-    put_gzip(in_folder("t.gz"), "wb", text.v, 100000); /* two members, cut inside a line */
-    put_gzip(in_folder("t.gz"), "ab", text.v + 100000, text.n - 100000);
-    put_zstd(in_folder("t.zst"), "wb", text.v, 100000);
-    put_zstd(in_folder("t.zst"), "ab", text.v + 100000, text.n - 100000);
+    put_file(in_dir("t.txt"), text.v, text.n);
+    put_gzip(in_dir("t.gz"), "wb", text.v, 100000); /* two members, cut inside a line */
+    put_gzip(in_dir("t.gz"), "ab", text.v + 100000, text.n - 100000);
+    put_zstd(in_dir("t.zst"), "wb", text.v, 100000);
+    put_zstd(in_dir("t.zst"), "ab", text.v + 100000, text.n - 100000);
     static const char *const names[] = {"t.txt", "t.gz", "t.zst"};
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(read_lines(in_folder(names[i]), &got, &n, &e), SLM2_OK);
+        assert_int_equal(read_lines(in_dir(names[i]), &got, &n, &e), SLM2_OK);
         assert_int_equal(n, 3000);
         assert_int_equal(got.n, text.n);
         assert_memory_equal(got.v, text.v, text.n);
     }
-    put_file(in_folder("few"), "\n\na\r\n\0b\n", 8);
-    assert_int_equal(read_lines(in_folder("few"), &got, &n, &e), SLM2_OK);
+    put_file(in_dir("few"), "\n\na\r\n\0b\n", 8);
+    assert_int_equal(read_lines(in_dir("few"), &got, &n, &e), SLM2_OK);
     assert_int_equal(n, 4);
     assert_memory_equal(got.v, "\n\na\r\n\0b", 7);
-    put_file(in_folder("few"), "", 0);
-    assert_int_equal(read_lines(in_folder("few"), &got, &n, &e), SLM2_OK);
+    put_file(in_dir("few"), "", 0);
+    assert_int_equal(read_lines(in_dir("few"), &got, &n, &e), SLM2_OK);
     assert_int_equal(n, 0);
-    put_gzip(in_folder("few.gz"), "wb", "", 0);
-    assert_int_equal(read_lines(in_folder("few.gz"), &got, &n, &e), SLM2_OK);
+    put_gzip(in_dir("few.gz"), "wb", "", 0);
+    assert_int_equal(read_lines(in_dir("few.gz"), &got, &n, &e), SLM2_OK);
     assert_int_equal(n, 0);
-    assert_int_equal(read_lines(in_folder("absent"), &got, &n, &e), SLM2_EIO);
+    assert_int_equal(read_lines(in_dir("absent"), &got, &n, &e), SLM2_EIO);
     slm2_buf_free(&text);
     slm2_buf_free(&got);
 }
@@ -416,8 +391,8 @@ static void test_lines_limit(void **state)
     slm2_buf_puts(&text, "first\n");
     for (int i = 0; i < 300000; i++) slm2_buf_putc(&text, 'x');
     slm2_buf_puts(&text, "\n12345\n123456\n12");
-    put_file(in_folder("long"), text.v, text.n);
-    assert_int_equal(slm2_lines_open(&l, in_folder("long"), &e), SLM2_OK);
+    put_file(in_dir("long"), text.v, text.n);
+    assert_int_equal(slm2_lines_open(&l, in_dir("long"), &e), SLM2_OK);
     slm2_lines_limit(l, 5);
     assert_int_equal(slm2_lines_next(l, &line, &n, &e), SLM2_OK);
     assert_int_equal(slm2_lines_next(l, &line, &n, &e), SLM2_ELIMIT);
@@ -443,24 +418,24 @@ static void test_lines_damaged(void **state)
     for (int i = 0; i < 60; i++) slm2_buf_printf(&text, "line %d has the square %d\n", i, i * i);
     static const char *const names[] = {"d.gz", "d.zst"};
     for (int i = 0; i < 2; i++) {
-        (i ? put_zstd : put_gzip)(in_folder(names[i]), "wb", text.v, text.n);
+        (i ? put_zstd : put_gzip)(in_dir(names[i]), "wb", text.v, text.n);
         slm2_buf_clear(&packed);
-        assert_int_equal(slm2_file_read(&packed, in_folder(names[i]), 1 << 20, &e), SLM2_OK);
+        assert_int_equal(slm2_file_read(&packed, in_dir(names[i]), 1 << 20, &e), SLM2_OK);
         for (size_t cut = 4; cut < packed.n; cut++) { /* shorter ones are not known as compressed */
-            put_file(in_folder("cut"), packed.v, cut);
-            assert_int_equal(read_lines(in_folder("cut"), &got, &n, &e), SLM2_EFORMAT);
+            put_file(in_dir("cut"), packed.v, cut);
+            assert_int_equal(read_lines(in_dir("cut"), &got, &n, &e), SLM2_EFORMAT);
             assert_true(holds(e.msg, "truncated"));
         }
         for (size_t at = 4; at < packed.n; at++) {
             packed.v[at] ^= 0x10;
-            put_file(in_folder("flip"), packed.v, packed.n);
-            slm2_status st = read_lines(in_folder("flip"), &got, &n, &e);
+            put_file(in_dir("flip"), packed.v, packed.n);
+            slm2_status st = read_lines(in_dir("flip"), &got, &n, &e);
             if (i == 0) assert_true(st == SLM2_EFORMAT || (got.n == text.n - 1 && !memcmp(got.v, text.v, got.n))); /* gzip has a CRC */
             packed.v[at] ^= 0x10;
         }
         slm2_buf_puts(&packed, "rubbish");
-        put_file(in_folder("behind"), packed.v, packed.n);
-        assert_int_equal(read_lines(in_folder("behind"), &got, &n, &e), SLM2_EFORMAT);
+        put_file(in_dir("behind"), packed.v, packed.n);
+        assert_int_equal(read_lines(in_dir("behind"), &got, &n, &e), SLM2_EFORMAT);
         assert_int_equal(n, 60); /* whole lines before the damage were given */
     }
     slm2_buf_free(&text);
@@ -535,9 +510,9 @@ static void test_json_members(void **state)
     slm2_json_dump(j, &out);
     assert_string_equal(out.v, "{\"s\":\"text\",\"i\":7,\"r\":0.5,\"whole\":1000.0,\"b\":true,\"none\":null,\"a\":[]}");
     slm2_buf_free(&out);
-    assert_int_equal(slm2_json_write(j, in_folder("j.json"), &e), SLM2_OK);
-    assert_int_equal(slm2_json_read(&back, in_folder("j.json"), 5, &e), SLM2_ELIMIT);
-    assert_int_equal(slm2_json_read(&back, in_folder("j.json"), 1 << 20, &e), SLM2_OK);
+    assert_int_equal(slm2_json_write(j, in_dir("j.json"), &e), SLM2_OK);
+    assert_int_equal(slm2_json_read(&back, in_dir("j.json"), 5, &e), SLM2_ELIMIT);
+    assert_int_equal(slm2_json_read(&back, in_dir("j.json"), 1 << 20, &e), SLM2_OK);
     assert_true(json_equal(j, back));
     json_decref(j);
     json_decref(back);
@@ -693,16 +668,16 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_arena),
     cmocka_unit_test(test_dtype),
     cmocka_unit_test(test_reader),
-    cmocka_unit_test_setup_teardown(test_file, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(forgotten_pages_are_no_memory_of_ours, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_dirs, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_out, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_out_full_disk, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_lines, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_lines_limit, make_folder, remove_folder),
-    cmocka_unit_test_setup_teardown(test_lines_damaged, make_folder, remove_folder),
+    cmocka_unit_test_setup_teardown(test_file, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(forgotten_pages_are_no_memory_of_ours, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_dirs, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_out, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_out_full_disk, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_lines, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_lines_limit, make_dir, remove_dir),
+    cmocka_unit_test_setup_teardown(test_lines_damaged, make_dir, remove_dir),
     cmocka_unit_test(test_json_parse),
-    cmocka_unit_test_setup_teardown(test_json_members, make_folder, remove_folder),
+    cmocka_unit_test_setup_teardown(test_json_members, make_dir, remove_dir),
     cmocka_unit_test(test_rng_known),
     cmocka_unit_test(test_rng_moments),
     cmocka_unit_test(test_f16),

@@ -1,6 +1,6 @@
 /* test_cli.c - what scripts rely on in the program `slm2` itself: exit status, results alone on stdout, --help everywhere, the JSON of
  * logits and generate.  Runs the slm2 that lies beside the test's own folder (BUILD/slm2 for BUILD/tests/test_cli). */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <limits.h>
 #include <math.h>
@@ -8,7 +8,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
@@ -19,9 +18,9 @@ static struct slm2_buf out, err_out; /* of the last run */
 /* The shell runs `slm2 ARGS`; the exit status, or -1 after a signal. */
 static int run(const char *args)
 {
-    char cmd[8192], file[64];
-    snprintf(file, sizeof file, "slm2-test-cli-%ld.err", (long)getpid());
-    int n = snprintf(cmd, sizeof cmd, "'%s' %s 2>%s", program, args, file);
+    char cmd[8192];
+    const char *file = in_dir("err");
+    int n = snprintf(cmd, sizeof cmd, "'%s' %s 2>'%s'", program, args, file);
     assert_true(n > 0 && (size_t)n < sizeof cmd);
     slm2_buf_clear(&out);
     slm2_buf_clear(&err_out);
@@ -35,7 +34,6 @@ static int run(const char *args)
     slm2_file_read(&err_out, file, 1 << 20, NULL);
     slm2_buf_put(&err_out, "", 1);
     err_out.n--;
-    remove(file);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -273,8 +271,7 @@ static void test_bench_limits(void **state)
 static void test_data(void **state)
 {
     (void)state;
-    char dir[64] = "slm2-test-data-XXXXXX", args[1024];
-    assert_non_null(mkdtemp(dir));
+    char args[1024];
     snprintf(args, sizeof args, "data build configs/data-filtered.yml --json --out %s/a -t 2", dir);
     expect(args, 0, "\"mb_per_s\"", "near-duplicates");
     json_t *j = parse_stdout(), *stages = json_object_get(j, "stages");
@@ -306,7 +303,6 @@ static void test_data(void **state)
     expect("data langid README.md", 0, "README.md:1: en", NULL);
     expect("data langid", 2, NULL, "name files");
     expect("data nonsense", 2, NULL, "mix");
-    assert_int_equal(slm2_dir_remove(dir, NULL), SLM2_OK);
 }
 
 /* `slm2` with the environment of a launcher. */
@@ -342,14 +338,12 @@ static void test_launched(void **state)
 /* An adapter beside the model and merged into it give the same logits; info knows it. */
 static void test_adapter(void **state)
 {
-    char root[] = "slm2-test-lora.XXXXXX", adapter[64], merged[64], args[2048], said[4096];
+    const char *adapter = in_dir("adapter"), *merged = in_dir("merged");
+    char args[2048], said[4096];
     struct slm2_model *m;
     struct slm2_err err;
     struct slm2_lora_opts o = {.rank = 2, .alpha = 4, .targets = slm2_lora_all_targets()};
     (void)state;
-    assert_non_null(mkdtemp(root));
-    snprintf(adapter, sizeof adapter, "%s/adapter", root);
-    snprintf(merged, sizeof merged, "%s/merged", root);
     assert_int_equal(slm2_model_open(&m, slm2_test_data("golden/tiny"), &err), SLM2_OK);
     assert_int_equal(slm2_lora_add(m, &o, false, &err), SLM2_OK);
     slm2_lora_start(m->lora, 1);
@@ -371,14 +365,13 @@ static void test_adapter(void **state)
     expect(args, 0, said, NULL);
     snprintf(args, sizeof args, "generate --model '%s' --adapter no-adapter --ids 381", slm2_test_data("golden/tiny"));
     expect(args, 1, NULL, "no-adapter/adapter_config.json");
-    slm2_dir_remove(root, NULL);
 }
 
 /* The example of `compare --help` that has tasks, as it stands there, in a folder where a small model plays the large one. */
 static void test_compare_example(void **state)
 {
     static const char config[] = "model: {vocab_size: 100352, hidden_size: 32, intermediate_size: 64, n_layer: 1, n_head: 1, n_ctx: 512, bos_id: 100257, eos_id: 100257}\n", wiki[] = "Snow fell on the town, and nobody was out.\n";
-    char dir[] = "/tmp/slm2-compare-XXXXXX", here[PATH_MAX], cmd[PATH_MAX + 512], *example, *end;
+    char place[256], here[PATH_MAX], *example, *end;
     struct slm2_err err;
     (void)state;
     assert_int_equal(run("help compare"), 0);
@@ -388,15 +381,16 @@ static void test_compare_example(void **state)
     assert_non_null(strstr(example, "--tasks nano,piqa --data-dir eval"));
     example = strdup(example + 5);
     assert_non_null(getcwd(here, sizeof here));
-    assert_non_null(mkdtemp(dir));
+    snprintf(place, sizeof place, "%s", in_dir("compare"));
+    assert_int_equal(slm2_dir_make(place, &err), SLM2_OK);
     static const char *const link_to[][2] = {{"configs", "configs"}, {"assets", "assets"}, {"tests/data/eval", "eval"}};
     for (size_t i = 0; i < 3; i++) {
-        char from[PATH_MAX + 32], to[128];
+        char from[PATH_MAX + 32], to[300];
         snprintf(from, sizeof from, "%s/%s", here, link_to[i][0]);
-        snprintf(to, sizeof to, "%s/%s", dir, link_to[i][1]);
+        snprintf(to, sizeof to, "%s/%s", place, link_to[i][1]);
         assert_int_equal(symlink(from, to), 0);
     }
-    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(chdir(place), 0);
     assert_int_equal(slm2_file_write("tiny.yml", config, sizeof config - 1, &err), SLM2_OK);
     assert_int_equal(slm2_file_write("wiki.txt", wiki, sizeof wiki - 1, &err), SLM2_OK);
     int made = run("init --config tiny.yml --out stablelm-2-1_6b") || run("quantize stablelm-2-1_6b q8_0.gguf --type Q8_0") || run("quantize stablelm-2-1_6b q4_k_m.gguf --type Q4_0");
@@ -409,8 +403,6 @@ static void test_compare_example(void **state)
     expect("compare stablelm-2-1_6b q8_0.gguf --text no-such.txt --tasks piqa", 1, NULL, "piqa/items.jsonl");
     assert_int_equal(chdir(here), 0);
     free(example);
-    snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
-    assert_int_equal(system(cmd), 0);
 }
 
 int main(void)
@@ -426,7 +418,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
                                               cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_compare_example)};
-    int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);
     printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);

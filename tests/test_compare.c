@@ -5,29 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "eval/compare.h"
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 enum { N_CTX = 24 };
 static const char text[] = "One model says what the other does not say, and how far they are from one another is counted here.";
-static char folder[64] = "/tmp/test_compare_XXXXXX";
 static struct slm2_tok *tok;
 static struct slm2_model *one, *two, *wider;
 
-static void must(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
-
 static const char *put_file(const char *name, const void *bytes, size_t n)
 {
-    static char path[8][128];
-    static int next;
     struct slm2_err err;
-    char *p = path[next++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    must(slm2_file_write(p, bytes, n, &err), &err);
+    const char *p = in_dir(name);
+    check_ok(slm2_file_write(p, bytes, n, &err), &err);
     return p;
 }
 
@@ -37,7 +27,7 @@ static struct slm2_model *random_model(int n_vocab, uint64_t seed)
                               .norm_eps = 1e-5f, .rope_theta = 10000, .init_std = 0.2f, .qkv_bias = true};
     struct slm2_model *m;
     struct slm2_err err;
-    must(slm2_model_trainable(&m, NULL, &cfg, seed, SLM2_FP32, &err), &err);
+    check_ok(slm2_model_trainable(&m, NULL, &cfg, seed, SLM2_FP32, &err), &err);
     return m;
 }
 
@@ -47,10 +37,9 @@ static int setup(void **state)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct slm2_buf vocab = {0};
     struct slm2_err err;
-    (void)state;
-    if (!mkdtemp(folder)) return 1;
+    if (make_dir(state)) return 1;
     for (int b = 0; b < 256; b++) slm2_buf_printf(&vocab, "%c%c== %d\n", digits[b >> 2], digits[(b & 3) << 4], b);
-    must(slm2_tok_open_memory(&tok, vocab.v, vocab.n, "test", &err), &err);
+    check_ok(slm2_tok_open_memory(&tok, vocab.v, vocab.n, "test", &err), &err);
     slm2_buf_free(&vocab);
     int n = slm2_tok_n_vocab(tok);
     one = random_model(n, 1);
@@ -61,12 +50,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     slm2_model_free(one);
     slm2_model_free(two);
     slm2_model_free(wider);
     slm2_tok_free(tok);
-    return slm2_dir_remove(folder, NULL) != SLM2_OK;
+    return remove_dir(state);
 }
 
 static struct slm2_compare compare(const struct slm2_model *ref, const struct slm2_model *m, const char *logits, int stride, int threads)
@@ -74,7 +62,7 @@ static struct slm2_compare compare(const struct slm2_model *ref, const struct sl
     struct slm2_compare c;
     struct slm2_err err;
     const char *path = put_file("text.txt", text, sizeof text - 1);
-    must(slm2_compare_files(&(struct slm2_compare_side){.m = ref}, &(struct slm2_compare_side){.m = m, .logits = logits}, 1, tok, &path, 1,
+    check_ok(slm2_compare_files(&(struct slm2_compare_side){.m = ref}, &(struct slm2_compare_side){.m = m, .logits = logits}, 1, tok, &path, 1,
                             &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = stride, .n_threads = threads}, &c, &err), &err);
     return c;
 }
@@ -111,7 +99,7 @@ static void test_itself(void **state)
         struct slm2_ppl_result r; /* its perplexity by the other road */
         struct slm2_err err;
         const char *path = put_file("text.txt", text, sizeof text - 1);
-        must(slm2_perplexity_files(one, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = stride, .n_threads = 1}, &r, &err), &err);
+        check_ok(slm2_perplexity_files(one, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = stride, .n_threads = 1}, &r, &err), &err);
         assert_true(fabs(r.all.sum_logprob - c.sum_logprob) < 1e-5 * fabs(c.sum_logprob));
     }
 }
@@ -126,10 +114,10 @@ static void engine_logits(const struct slm2_model *m, float *logits)
     ids[0] = slm2_tok_eos(tok);
     for (size_t i = 0; i + 1 < sizeof text; i++) ids[i + 1] = (uint8_t)text[i];
     o.n_threads = 1;
-    must(slm2_engine_new(&e, m, &o, &err), &err);
+    check_ok(slm2_engine_new(&e, m, &o, &err), &err);
     for (size_t i = 0; i + 1 < sizeof text; i++) {
         if (i % N_CTX == 0) slm2_engine_rewind(e, 0, 0);
-        must(slm2_engine_feed(e, 0, &ids[i], 1, logits + i * (size_t)m->cfg.vocab_size, &err), &err);
+        check_ok(slm2_engine_feed(e, 0, &ids[i], 1, logits + i * (size_t)m->cfg.vocab_size, &err), &err);
     }
     slm2_engine_free(e);
 }
@@ -198,7 +186,7 @@ static void test_several(void **state)
     (void)state;
     const char *path = put_file("text.txt", text, sizeof text - 1);
     const struct slm2_compare_side side[] = {{.m = two}, {.m = one}, {.m = wider}};
-    must(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 2, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = 8, .n_threads = 2}, c, &err), &err);
+    check_ok(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 2, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = 8, .n_threads = 2}, c, &err), &err);
     c[0].seconds = c[1].seconds = alone.seconds = same.seconds = 0;
     assert_memory_equal(&c[0], &alone, sizeof alone);
     assert_memory_equal(&c[1], &same, sizeof same);
@@ -207,10 +195,5 @@ static void test_several(void **state)
     assert_true(slm2_quantile(v, 3, 0) == 1 && slm2_quantile(v, 3, 0.5) == 2 && slm2_quantile(v, 3, 0.75) == 3 && slm2_quantile(v, 3, 1) == 4 && slm2_quantile(v, 1, 0.99) == 1);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_itself), cmocka_unit_test(test_peer), cmocka_unit_test(test_several)};
-    int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_itself), cmocka_unit_test(test_peer), cmocka_unit_test(test_several)};
+SLM2_TEST_MAIN_WITH(tests, setup, teardown)

@@ -1,38 +1,12 @@
 /* test_convo.c - data sets of conversations: their published shapes against the expected verdicts on samples, masks to the token, what is
  * left out and counted, and how rows are packed. */
-#include "slm2_test.h"
+#include "convo_text.h"
 
 #include <string.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "data/convo_rows.h"
 #include "tok/chat.h"
-#include "tok/tok.h"
-
-static char path[128];
-static struct slm2_tok *tok;
-
-static int open_all(void **state)
-{
-    (void)state;
-    snprintf(path, sizeof path, "%s/test_convo.XXXXXX", P_tmpdir);
-    int fd = mkstemp(path);
-    if (fd >= 0) close(fd);
-    return fd < 0 || slm2_tok_open(&tok, NULL, NULL) != SLM2_OK;
-}
-static int close_all(void **state)
-{
-    (void)state;
-    slm2_tok_free(tok);
-    return unlink(path);
-}
-static void check_ok(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
-static void write_text(const char *text) { assert_int_equal(slm2_file_write(path, text, strlen(text), NULL), SLM2_OK); }
 
 static struct slm2_convo_set one_set(int format, char **file)
 {
@@ -45,15 +19,6 @@ static slm2_status load(struct slm2_convos *c, int format, const struct slm2_con
     return slm2_convos_load(c, &set, 1, tok, o, err);
 }
 static int64_t fate(const struct slm2_convos *c, int set, enum slm2_convo_fate f) { return c->set[set].fate[f]; }
-
-static void assert_text(const int32_t *ids, size_t n, const char *want)
-{
-    struct slm2_buf out = {0};
-    slm2_buf_puts(&out, "");
-    assert_int_equal(slm2_tok_decode(tok, ids, n, &out, NULL), SLM2_OK);
-    assert_string_equal(out.v, want);
-    slm2_buf_free(&out);
-}
 
 /* What the mask marks, as text. */
 static void assert_learnt(const struct slm2_convos *c, int k, const char *want)

@@ -205,15 +205,10 @@ static void broken_ranks_agree_on_nothing(void **state)
     slm2_comm_close(&c);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(buckets_and_parts_tile_the_buffer),
-        cmocka_unit_test(blocks_are_subtrees),
-        cmocka_unit_test(gradients_are_the_tree_over_micro_batches),
-        cmocka_unit_test(guard_judges_and_remembers), cmocka_unit_test(broken_ranks_agree_on_nothing),
-    };
-    int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(buckets_and_parts_tile_the_buffer),
+    cmocka_unit_test(blocks_are_subtrees),
+    cmocka_unit_test(gradients_are_the_tree_over_micro_batches),
+    cmocka_unit_test(guard_judges_and_remembers), cmocka_unit_test(broken_ranks_agree_on_nothing),
+};
+SLM2_TEST_MAIN_WITH(tests, make_test_dir, remove_test_dir)

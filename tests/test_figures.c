@@ -16,6 +16,7 @@
 #include "eval/reported.h"
 #include "eval/task.h"
 #include "model/lora.h"
+#include "other_variant.h"
 
 #define NEAR(got, want, tolerance) do { double g_ = (got), w_ = (want); if (!(fabs(g_ - w_) <= (tolerance))) fail_msg("%s: %.17g, want %.17g", #got, g_, w_); } while (0)
 
@@ -240,6 +241,11 @@ static void second_run_asks_nothing(void **state)
     assert_true(got.n_kept == want.n_asked && got.n_asked > want.n_asked);
     slm2_eval_result_free(&got);
     evaluate((struct slm2_eval_args){.keep = keep, .limit = 10, .exact = true}, all, 5, &got);
+    assert_int_equal(got.n_kept, 0);
+    slm2_eval_result_free(&got);
+    other_variant(true);
+    evaluate((struct slm2_eval_args){.keep = keep, .limit = 10}, all, 5, &got);
+    other_variant(false);
     assert_int_equal(got.n_kept, 0);
     slm2_eval_result_free(&got);
     struct slm2_model *other;
@@ -556,11 +562,6 @@ static void beside_published(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
-                                       cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
-    int n_failed = cmocka_run_group_tests(tests, make_all, free_all), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(picks), cmocka_unit_test(kept_file), cmocka_unit_test(batches_do_not_matter), cmocka_unit_test(second_run_asks_nothing), cmocka_unit_test(another_model_asks_again), cmocka_unit_test(killed_runs_go_on),
+                                   cmocka_unit_test(groups), cmocka_unit_test(harness_files), cmocka_unit_test(harness_names), cmocka_unit_test(answers_of_nul), cmocka_unit_test(limits_of_a_context), cmocka_unit_test(checked_before), cmocka_unit_test(beside_published), cmocka_unit_test(errors), cmocka_unit_test(published)};
+SLM2_TEST_MAIN_WITH(tests, make_all, free_all)

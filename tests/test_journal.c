@@ -120,10 +120,5 @@ static void test_rewrite(void **state)
     json_decref(list);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_refuses), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_rewrite)};
-    int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_refuses), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_rewrite)};
+SLM2_TEST_MAIN_WITH(tests, make_dir, remove_dir)

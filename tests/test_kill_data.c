@@ -1,6 +1,6 @@
 /* test_kill_data.c - `data build` is killed at random moments, run again and again, and leaves the bytes of an undisturbed build.
  * usage: test_kill_data [KILLS [SEED]]; 10 kills, seed 1.  `make kill-data KILLS=n SEED=s` */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "data/build.h"
@@ -17,17 +16,6 @@
 
 static int n_kills = 10;
 static uint64_t seed = 1;
-static char dir[64];
-
-static const char *in_dir(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    char *p = path[turn++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-
 /* Everything that writes state: filters, duplicates within and across sources, near-duplicates, two splits. */
 static slm2_status build(const char *out, struct slm2_err *err)
 {
@@ -127,18 +115,6 @@ static void test_kills(void **state)
     assert_true(run(in_dir("cut"), -1));
     expect_same(in_dir("whole"), in_dir("cut"));
     printf("%d kills, %d builds came to their end in between, %.2f s undisturbed, seed %llu\n", n_killed, n_whole + 1, whole_s, (unsigned long long)seed);
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/test_kill_data.XXXXXX", P_tmpdir);
-    return mkdtemp(dir) == NULL;
-}
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
 }
 
 int main(int argc, char **argv)

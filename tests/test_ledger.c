@@ -1,5 +1,5 @@
 /* test_ledger.c - the ledger as others see it while a run writes: readers, listeners; and the energy that it samples from counters. */
-#include "slm2_test.h"
+#include "scratch_dir.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -8,34 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "train/ledger.h"
 
-static char dir[256], library[PATH_MAX];
+static char library[PATH_MAX];
 static struct slm2_power_opts none = {.powercap = "/nowhere", .nvml = ""};
-
-static const char *in_dir(const char *name)
-{
-    static char paths[8][512];
-    static int turn;
-    char *p = paths[turn++ & 7];
-    snprintf(p, sizeof paths[0], "%s/%s", dir, name);
-    return p;
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "%s/slm2-ledger-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return slm2_dir_remove(dir, NULL) != SLM2_OK;
-}
 
 #define assert_ok(call)                                                      \
     do {                                                                     \

@@ -209,9 +209,4 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_leftovers),
 };
 
-int main(void)
-{
-    int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+SLM2_TEST_MAIN_WITH(tests, make_test_dir, remove_test_dir)

@@ -10,6 +10,7 @@
 #include "eval/mtbench.h"
 #include "fake_judge.h"
 #include "infer/generate.h"
+#include "other_variant.h"
 #include "scratch_dir.h"
 
 enum { MAX_NEW = 60, N_QUESTION = 5 };
@@ -266,6 +267,9 @@ static void test_resume(void **state)
     assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
     *last = was;
     check_ok(slm2_mt_answer(&data, &b, &done, &err), &err);
+    other_variant(true);
+    assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
+    other_variant(false);
     b.isa = "scalar"; /* other kernels add in another order */
     assert_int_equal(slm2_mt_answer(&data, &b, &done, &err), SLM2_EUSAGE);
     slm2_buf_free(&text);

@@ -395,9 +395,4 @@ static void watching_changes_nothing(void **state)
 
 static const struct CMUnitTest tests[] = {cmocka_unit_test(records_have_the_bytes_of_the_format), cmocka_unit_test(page_is_exposition), cmocka_unit_test(watching_changes_nothing)};
 
-int main(void)
-{
-    int n = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+SLM2_TEST_MAIN_WITH(tests, make_test_dir, remove_test_dir)

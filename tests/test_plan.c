@@ -148,15 +148,10 @@ static void a_cooldown_ends_the_run(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_is_what_a_trainer_takes),
-        cmocka_unit_test(published_run_has_its_published_figures),
-        cmocka_unit_test(idle_devices_are_named),
-        cmocka_unit_test(a_cooldown_ends_the_run),
-    };
-    int n_failed = cmocka_run_group_tests(tests, NULL, NULL), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(memory_is_what_a_trainer_takes),
+    cmocka_unit_test(published_run_has_its_published_figures),
+    cmocka_unit_test(idle_devices_are_named),
+    cmocka_unit_test(a_cooldown_ends_the_run),
+};
+SLM2_TEST_MAIN(tests)

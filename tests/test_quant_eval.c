@@ -126,10 +126,5 @@ static void test_refuses(void **state)
     assert_null(j);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_figures), cmocka_unit_test(test_refuses)};
-    int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(test_figures), cmocka_unit_test(test_refuses)};
+SLM2_TEST_MAIN_WITH(tests, setup, teardown)

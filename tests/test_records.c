@@ -1,46 +1,11 @@
 /* test_records.c - lines and arrays of records, good and bad; preference pairs: tokens, masks, cuts. */
-#include "slm2_test.h"
+#include "convo_text.h"
 
 #include <string.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "data/pair.h"
 #include "data/records.h"
 #include "tok/chat.h"
-#include "tok/tok.h"
-
-static char path[128];
-static struct slm2_tok *tok;
-
-static int open_all(void **state)
-{
-    (void)state;
-    snprintf(path, sizeof path, "%s/test_records.XXXXXX", P_tmpdir);
-    int fd = mkstemp(path);
-    if (fd >= 0) close(fd);
-    return fd < 0 || slm2_tok_open(&tok, NULL, NULL) != SLM2_OK;
-}
-static int close_all(void **state)
-{
-    (void)state;
-    slm2_tok_free(tok);
-    return unlink(path);
-}
-static void check_ok(slm2_status st, const struct slm2_err *err)
-{
-    if (st != SLM2_OK) fail_msg("%s", err->msg);
-}
-static void write_text(const char *text) { assert_int_equal(slm2_file_write(path, text, strlen(text), NULL), SLM2_OK); }
-
-static void assert_text(const int32_t *ids, size_t n, const char *want)
-{
-    struct slm2_buf out = {0};
-    slm2_buf_puts(&out, "");
-    assert_int_equal(slm2_tok_decode(tok, ids, n, &out, NULL), SLM2_OK);
-    assert_string_equal(out.v, want);
-    slm2_buf_free(&out);
-}
 
 /* ---- arrays ------------------------------------------------------------------------------------------------------------------ */
 struct seen { int n; char text[400]; };

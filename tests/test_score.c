@@ -192,10 +192,5 @@ static void each_answer_is_told_once(void **state)
     slm2_model_free(m);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(batched_is_one_by_one), cmocka_unit_test(reference_backend), cmocka_unit_test(each_answer_is_told_once)};
-    int n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {cmocka_unit_test(batched_is_one_by_one), cmocka_unit_test(reference_backend), cmocka_unit_test(each_answer_is_told_once)};
+SLM2_TEST_MAIN_WITH(tests, make_dir, remove_dir)

@@ -575,9 +575,4 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_other_samples), cmocka_unit_test(test_probes_rise),
 };
 
-int main(void)
-{
-    int n_failed = cmocka_run_group_tests(tests, setup, remove_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+SLM2_TEST_MAIN_WITH(tests, setup, remove_dir)

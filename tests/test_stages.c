@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "model/model.h"
+#include "other_variant.h"
 #include "slm2_test.h"
 #include "train/tune.h"
 
@@ -322,6 +323,10 @@ static void test_dpo_reference(void **state)
     assert_true(figure("d4", "train.reference_computed") == N);
     ok(slm2_sha256_file(file_a, hb, &err), &err);
     assert_string_equal(ha, hb);
+    other_variant(true); /* a file of its own */
+    ok(run(slm2_dpo, "variant", sets, 7, &r, &err), &err);
+    other_variant(false);
+    assert_true(figure("variant", "train.reference_computed") == N);
 
     stop = 1; /* stopped at once: nothing is computed, what is there stays usable */
     ok(slm2_dir_remove(b, &err), &err);
@@ -479,9 +484,4 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
 };
 
-int main(void)
-{
-    int n_failed = cmocka_run_group_tests(tests, setup, teardown), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+SLM2_TEST_MAIN_WITH(tests, setup, teardown)

@@ -806,16 +806,11 @@ static void test_chat_other(void **state)
     assert_true(r.mb_per_s > 0 && r.threads_mb_per_s > 0 && r.per_thread_mb_per_s > 0 && r.n_threads == 3 && r.tokens > 4 && r.open_s > 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
-        cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_windows_whole), cmocka_unit_test(test_cut), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
-        cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
-        cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),
-    };
-    int n = (int)(sizeof tests / sizeof *tests), n_failed = cmocka_run_group_tests(tests, setup, teardown);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_split),          cmocka_unit_test(test_nfc),           cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decode_errors),
+    cmocka_unit_test(test_stream),         cmocka_unit_test(test_long_runs),     cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_far), cmocka_unit_test(test_windows_whole), cmocka_unit_test(test_cut), cmocka_unit_test(test_threads),
+    cmocka_unit_test(test_write_hf),   cmocka_unit_test(test_write_tiktoken),
+    cmocka_unit_test(test_write_gguf),     cmocka_unit_test(test_small_hf),      cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_chat_golden),
+    cmocka_unit_test(test_chat_mask),      cmocka_unit_test(test_chat_injection), cmocka_unit_test(test_chat_other), cmocka_unit_test(test_bad_gguf),
+};
+SLM2_TEST_MAIN_WITH(tests, setup, teardown)

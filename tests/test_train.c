@@ -493,22 +493,17 @@ static void bench_measures(void **state)
     assert_true(r.tok_per_s > 0 && r.flops_per_s > 0 && r.mfu > 0 && r.peak_flops_per_s > 1e8 && r.n_tok_per_step == 240);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hybrid_schedule),
-        cmocka_unit_test(later_schedules),
-        cmocka_unit_test(step_accumulates_clips_and_refuses_nan),
-        cmocka_unit_test(damaged_checkpoints_are_passed_over),
-        cmocka_unit_test(ledger_keeps_and_rewinds),
-        cmocka_unit_test(run_is_recorded),
-        cmocka_unit_test(bits_per_byte_count_the_text),
-        cmocka_unit_test(ledger_agrees_with_the_plan),
-        cmocka_unit_test(wrong_settings_are_named),
-        cmocka_unit_test(shipped_configs_read),
-        cmocka_unit_test(bench_measures),
-    };
-    int n_failed = cmocka_run_group_tests(tests, make_test_dir, remove_test_dir), n = (int)(sizeof tests / sizeof tests[0]);
-    printf("%d passed, %d failed\n", n - n_failed, n_failed);
-    return n_failed != 0;
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(hybrid_schedule),
+    cmocka_unit_test(later_schedules),
+    cmocka_unit_test(step_accumulates_clips_and_refuses_nan),
+    cmocka_unit_test(damaged_checkpoints_are_passed_over),
+    cmocka_unit_test(ledger_keeps_and_rewinds),
+    cmocka_unit_test(run_is_recorded),
+    cmocka_unit_test(bits_per_byte_count_the_text),
+    cmocka_unit_test(ledger_agrees_with_the_plan),
+    cmocka_unit_test(wrong_settings_are_named),
+    cmocka_unit_test(shipped_configs_read),
+    cmocka_unit_test(bench_measures),
+};
+SLM2_TEST_MAIN_WITH(tests, make_test_dir, remove_test_dir)

@@ -166,7 +166,7 @@ static json_t *common_json(const struct bench *b, enum slm2_dtype dtype)
     json_object_set_new(j, "n_gen", json_integer(o->n_gen));
     json_object_set_new(j, "repeat", json_integer(o->repeat));
     json_object_set_new(j, "threads", json_integer(b->ctx.n_threads));
-    json_object_set_new(j, "kernels", json_string(b->ctx.k->name));
+    json_object_set_new(j, "kernels", json_string(b->ctx.k->variant));
     json_object_set_new(j, "kv", json_string(o->kv));
     json_object_set_new(j, "exact", json_boolean(o->exact));
     return j;
@@ -175,7 +175,7 @@ static json_t *common_json(const struct bench *b, enum slm2_dtype dtype)
 static void print_common(const struct bench *b)
 {
     printf("load     %10.3f s          and %.3f s to the first token; %.3f s and %.3f s when the file is cached\npeak     %10.1f MB\nkernels  %10s           %d threads\n",
-           b->load_s, b->first_token_s, b->load_warm_s, b->first_token_warm_s, (double)b->peak_rss / 1e6, b->ctx.k->name, b->ctx.n_threads);
+           b->load_s, b->first_token_s, b->load_warm_s, b->first_token_warm_s, (double)b->peak_rss / 1e6, b->ctx.k->variant, b->ctx.n_threads);
 }
 
 /* ---- one prompt, one sequence ------------------------------------------------------------------------------------- */

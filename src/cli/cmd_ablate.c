@@ -266,10 +266,10 @@ static slm2_status train_cell(struct grid *g, struct sets *s, const char *dir, c
     if (st == SLM2_OK) {
         slm2_conf_dump(slm2_pretrain_table, &p, &dump); /* all that decides the result, the folders too */
         slm2_buf_puts(&dump, set->manifest_sha256);
-        st = slm2_kernels_get(&kernels, *p.isa ? p.isa : slm2_cli_isa(), err); /* each set of instructions has its own bits */
+        st = slm2_kernels_get(&kernels, *p.isa ? p.isa : slm2_cli_isa(), err); /* each variant has its own bits */
     }
     if (st == SLM2_OK) {
-        slm2_buf_puts(&dump, kernels->name);
+        slm2_buf_puts(&dump, kernels->variant);
         st = slm2_buf_check(&dump, err);
     }
     if (st == SLM2_OK) {

@@ -89,8 +89,8 @@ int slm2_cmd_bench_limits(int argc, char **argv)
         if (!st && (o.read_only || ctx.n_threads > 1)) st = measure(slm2_peak_get(ctx.k), ctx.n_threads, o.read_only, &l[n++], &err);
         rc = 0;
         if (st) rc = slm2_cli_fail(&err);
-        else if (o.json) rc = print_json(l, n, ctx.k->name, o.read_only);
-        else print_text(l, n, ctx.k->name, o.read_only);
+        else if (o.json) rc = print_json(l, n, ctx.k->variant, o.read_only);
+        else print_text(l, n, ctx.k->variant, o.read_only);
         slm2_ctx_free(&ctx);
     }
     slm2_conf_free(table, &o);

@@ -393,7 +393,7 @@ static slm2_status key_of(const struct slm2_eval_args *a, json_t **key, struct s
     SLM2_TRY(slm2_model_key(a->model, hex, err));
     SLM2_TRY(slm2_tok_hash(a->tok, tok_hex, err));
     SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
-    *key = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "tokenizer", tok_hex, "backend", c.ops->name, "isa", c.k->name, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",
+    *key = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:s}", "model", hex, "tokenizer", tok_hex, "backend", c.ops->name, "isa", c.k->variant, "exact", a->exact, "n_ctx", a->model->cfg.n_ctx, "eos", slm2_tok_eos(a->tok), "eval_version",
                      SLM2_EVAL_VERSION, "program", SLM2_VERSION);
     slm2_ctx_free(&c);
     return *key ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the key of the answers");

@@ -72,7 +72,7 @@ static slm2_status key_of(const struct slm2_mt_answer_args *a, char hex[65], str
     SLM2_TRY(weights_key(a->model, model, err));
     SLM2_TRY(slm2_tok_hash(a->tok, tok, err));
     SLM2_TRY(slm2_ctx_init(&c, &(struct slm2_ctx_opts){.backend = a->backend, .isa = a->isa, .n_threads = 1, .exact = a->exact}, err));
-    int n = snprintf(all, sizeof all, "%s %s %d %.40s %.40s %s", model, tok, (int)slm2_tok_eos(a->tok), c.ops->name, c.k->name, SLM2_VERSION);
+    int n = snprintf(all, sizeof all, "%s %s %d %.40s %.40s %s", model, tok, (int)slm2_tok_eos(a->tok), c.ops->name, c.k->variant, SLM2_VERSION);
     slm2_ctx_free(&c);
     slm2_sha256_hex(all, (size_t)n, hex);
     return SLM2_OK;

@@ -1,7 +1,9 @@
 /* kernels.c - which kernels this processor runs: the scalar table, raised by each instruction set that is present. */
 #include "kernels/kernels.h"
 
+#include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -77,6 +79,13 @@ static void fill(void)
         }
 #endif
     }
+}
+
+void slm2_kernels_extend(struct slm2_kernels *k, const char *name)
+{
+    size_t n = strlen(k->variant);
+    assert(n + 1 + strlen(name) < sizeof k->variant);
+    snprintf(k->variant + n, sizeof k->variant - n, "+%s", name);
 }
 
 slm2_status slm2_kernels_get(const struct slm2_kernels **k, const char *isa, struct slm2_err *err)

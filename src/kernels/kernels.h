@@ -46,10 +46,14 @@ struct slm2_block_x8 {
     int8_t q[SLM2_QK]; /* -127 .. 127 */
 };
 
+enum { SLM2_VARIANT_MAX = 32 };
+
 struct slm2_attn_kernels;
 
 struct slm2_kernels {
-    const char *name; /* "scalar", "avx2", "avx512", "neon" */
+    const char *name; /* the instruction set: "scalar", "avx2", "avx512", "neon" */
+    char variant[SLM2_VARIANT_MAX]; /* with what extends it here: "avx512+vnni+bf16", "neon+dotprod".  Part of the key of whatever is kept: tables of one
+                       * variant give the same bits, those of one name need not */
 
     const struct slm2_product *product[SLM2_N_DTYPE]; /* block types and BF16; NULL: widen to fp32 and use gemm_nt */
 
@@ -105,14 +109,16 @@ struct slm2_kernels {
 /* The best table for this processor; SLM2_ISA=scalar|avx2|avx512|neon is read by the program and passed as `isa` (NULL: best).
  * SLM2_EUSAGE when the name is unknown or the processor lacks it. */
 slm2_status slm2_kernels_get(const struct slm2_kernels **k, const char *isa, struct slm2_err *err);
+/* Each of these says in `variant` that it was here; slm2_kernels_extend adds the name of an extension. */
 void slm2_kernels_fill_scalar(struct slm2_kernels *k);
 void slm2_kernels_fill_avx2(struct slm2_kernels *k);
 void slm2_kernels_fill_avx512(struct slm2_kernels *k);
 void slm2_kernels_fill_vnni(struct slm2_kernels *k); /* int8 products by AVX-512 VNNI */
 void slm2_kernels_fill_bf16(struct slm2_kernels *k); /* bf16 products by AVX-512 BF16 */
-void slm2_kernels_fill_attn(struct slm2_kernels *k); /* attention by AVX-512 BF16 */
+void slm2_kernels_fill_attn(struct slm2_kernels *k); /* attention by AVX-512 BF16, always with the one before */
 void slm2_kernels_fill_neon(struct slm2_kernels *k);
 void slm2_kernels_fill_neon_int8(struct slm2_kernels *k);    /* int8 products by any NEON */
 void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k); /* int8 products by Arm's SDOT */
 void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k);    /* int8 products by Arm's SMMLA, where SDOT is too */
+void slm2_kernels_extend(struct slm2_kernels *k, const char *name);
 #endif

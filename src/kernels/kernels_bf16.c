@@ -409,6 +409,7 @@ void slm2_kernels_fill_bf16(struct slm2_kernels *k)
         .mul = mul,
         .few = few,
     };
+    slm2_kernels_extend(k, "bf16");
     k->product[SLM2_BF16] = &product;
     k->gemm_nn_bf16 = gemm_nn_bf16;
 }

@@ -514,6 +514,7 @@ void slm2_kernels_fill_scalar(struct slm2_kernels *k)
 {
     *k = (struct slm2_kernels){
         .name = "scalar",
+        .variant = "scalar",
         .dot = dot,
         .dot_w = {[SLM2_F32] = dot_f32, [SLM2_F16] = dot_f16, [SLM2_BF16] = dot_bf16},
         .gemv_w = {[SLM2_F32] = gemv_f32, [SLM2_F16] = gemv_f16, [SLM2_BF16] = gemv_bf16},

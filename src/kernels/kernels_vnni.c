@@ -102,7 +102,11 @@ static inline vf f16_high(vi v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_
 
 #include "kernels/int8.h"
 
-void slm2_kernels_fill_vnni(struct slm2_kernels *k) { fill_int8(k); }
+void slm2_kernels_fill_vnni(struct slm2_kernels *k)
+{
+    slm2_kernels_extend(k, "vnni");
+    fill_int8(k);
+}
 
 #else /* not this processor family: kernels_get() never asks */
 void slm2_kernels_fill_vnni(struct slm2_kernels *k) { (void)k; }

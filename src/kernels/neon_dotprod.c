@@ -9,7 +9,11 @@ enum { INT_M = 4, SHORT_M = INT_M };
 
 #include "kernels/neon_int8.h"
 
-void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k) { fill_int8(k); }
+void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k)
+{
+    slm2_kernels_extend(k, "dotprod");
+    fill_int8(k);
+}
 
 #else /* not this processor family: kernels_get() never asks */
 void slm2_kernels_fill_neon_dotprod(struct slm2_kernels *k) { (void)k; }

@@ -52,7 +52,11 @@ static inline void tile_sums(vi sum[][2], const struct slm2_block_x8 *x, const u
     }
 }
 
-void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k) { fill_int8(k); }
+void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k)
+{
+    slm2_kernels_extend(k, "i8mm");
+    fill_int8(k);
+}
 
 #else /* not this processor family: kernels_get() never asks */
 void slm2_kernels_fill_neon_i8mm(struct slm2_kernels *k) { (void)k; }

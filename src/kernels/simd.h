@@ -16,6 +16,7 @@
 #include "kernels/kernels.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -591,6 +592,7 @@ static void rmsprop(float *p, float *v, const float *g, size_t n, float clip, fl
 static void fill_simd(struct slm2_kernels *k, const char *name)
 {
     k->name = name;
+    snprintf(k->variant, sizeof k->variant, "%s", name);
     k->dot = dot;
 #define PER_TYPE(t, T)                                                                                                     \
     k->dot_w[t] = dot_##T;                                                                                                 \

@@ -183,7 +183,7 @@ static slm2_status open_trainer(struct slm2_pretrain *r, const char *ckpt, struc
 /* All ranks must compute the same: one version, one set of kernels, one set of settings (threads apart). */
 static slm2_status same_on_all_ranks(struct slm2_pretrain *r, struct slm2_err *err)
 {
-    struct words { char version[16], kernels[16], settings[65]; } mine = {0}, *all = (struct words *)r->heard;
+    struct words { char version[16], kernels[SLM2_VARIANT_MAX], settings[65]; } mine = {0}, *all = (struct words *)r->heard;
     struct slm2_pretrain_opts o = *r->o;
     struct slm2_buf dump = {0};
     o.threads = 0;
@@ -192,12 +192,12 @@ static slm2_status same_on_all_ranks(struct slm2_pretrain *r, struct slm2_err *e
     slm2_sha256_hex(dump.v, dump.n, mine.settings);
     slm2_buf_free(&dump);
     snprintf(mine.version, sizeof mine.version, "%s", SLM2_VERSION);
-    snprintf(mine.kernels, sizeof mine.kernels, "%s", r->t->ctx.k->name);
+    snprintf(mine.kernels, sizeof mine.kernels, "%s", r->t->ctx.k->variant);
     slm2_status st = r->comm->ops->all_gather(r->comm, all, &mine, sizeof mine, err);
     for (int i = 1; st == SLM2_OK && i < r->comm->n_rank; i++) {
         if (strcmp(all[i].version, all[0].version)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d runs slm2 %s, rank 0 %s; start one build everywhere", i, all[i].version, all[0].version);
         else if (strcmp(all[i].kernels, all[0].kernels))
-            st = slm2_fail(err, SLM2_EUSAGE, "rank %d computes with %s, rank 0 with %s, which gives other bits; set isa to what all hosts have", i, all[i].kernels, all[0].kernels);
+            st = slm2_fail(err, SLM2_EUSAGE, "rank %d computes with %s, rank 0 with %s, which may give other bits; set isa to what all hosts have (avx2)", i, all[i].kernels, all[0].kernels);
         else if (strcmp(all[i].settings, all[0].settings)) st = slm2_fail(err, SLM2_EUSAGE, "rank %d has other settings than rank 0; start all ranks with one configuration", i);
     }
     return st;
@@ -302,7 +302,7 @@ static slm2_status open_ledger(struct slm2_pretrain *r, struct slm2_err *err)
     if (st == SLM2_OK) slm2_ledger_run(r->ledger, "config", dump.v);
     slm2_buf_free(&dump);
     slm2_ledger_run(r->ledger, "config_file", r->what);
-    slm2_ledger_run(r->ledger, "kernels", r->t->ctx.k->name);
+    slm2_ledger_run(r->ledger, "kernels", r->t->ctx.k->variant);
     slm2_ledger_run(r->ledger, "data_manifest_sha256", r->set.n ? r->set.manifest_sha256 : "");
     slm2_ledger_figure(r->ledger, "parameters", (double)r->t->model->params.n_elem);
     slm2_ledger_figure(r->ledger, "tokens_per_step", (double)r->rows_per_step * r->n_ctx);
