@@ -240,8 +240,10 @@ static slm2_status read_part(struct loading *l, const char *path, bool *whole, s
     *whole = false;
     while (st == SLM2_OK && (st = slm2_lines_next(lines, &line, &n, err)) == SLM2_OK && line) {
         json_t *j;
+        bool first = slm2_lines_number(lines) == 1, mark = first && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0;
+        if (mark) line += 3, n -= 3;
         size_t blank = slm2_py_lstrip(line, n);
-        if (slm2_lines_number(lines) == 1 && blank < n && line[blank] == '[') {
+        if (first && blank < n && line[blank] == '[') {
             *whole = true;
             break;
         }
