@@ -249,6 +249,8 @@ static void test_rules(void **state)
         {SLM2_PREF_ULTRAFEEDBACK, "{\"prompt\":\"Q\",\"chosen\":[],\"rejected\":" A("b") "}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"system\":\"\",\"question\":\"Q\",\"chosen\":\"a\",\"rejected\":\" \\n\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"question\":\"Q\",\"chosen\":\"a\",\"rejected\":\"\\ta \"}", &none, SLM2_PREF_DUPLICATE_CONTENT}, /* has no switch: such a pair has no gradient */
+        {SLM2_PREF_ORCA, "{\"question\":\"Q\",\"chosen\":\"a\\u00a0\",\"rejected\":\"\\u3000a\\u2028\"}", &all, SLM2_PREF_DUPLICATE_CONTENT}, /* white space by Unicode */
+        {SLM2_PREF_ORCA, "{\"question\":\" \\u00a0\\n\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"tie\",\"rating\":[9,8],\"chosen_score\":9}", &all, SLM2_PREF_TIE},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"swapped\",\"rating\":[9,9],\"chosen_score\":9}", &all, SLM2_PREF_TIE},

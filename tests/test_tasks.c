@@ -11,7 +11,7 @@
 #include "base/num.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/report.h"
 #include "eval/show.h"
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "data/records.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task_impl.h"
 #include "tok/chat.h"
 

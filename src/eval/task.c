@@ -13,7 +13,7 @@
 #include "data/records.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task_impl.h"
 
 const char *const slm2_task_kinds[] = {"choice", "word", "generate", "perplexity", NULL};
