@@ -531,6 +531,13 @@ static void test_own_examples(void **state)
     assert_int_equal(r.v[1].n_chars, 2);
     slm2_requests_free(&r);
     slm2_task_free(&t);
+    for (size_t i = 0; i < 4; i++) { /* a part is rounded up, as the harness does; more than there are is all */
+        static const struct { double limit; size_t n; } parts[] = {{0.6, 3}, {0.01, 1}, {2.9, 2}, {1e12, 4}};
+        check_ok(slm2_task_open(&t, in_dir("shots.yml"), &(struct slm2_task_opts){.n_shot = 0, .rules = -1, .limit = parts[i].limit}, &err), &err);
+        assert_int_equal(json_array_size(t.items), 4);
+        assert_int_equal(t.n, parts[i].n);
+        slm2_task_free(&t);
+    }
     assert_int_equal(slm2_task_open(&t, in_dir("shots.yml"), &(struct slm2_task_opts){.n_shot = 4, .rules = -1}, &err), SLM2_EUSAGE);
     /* an item that stands in the data twice is dropped wherever it is drawn, so that one example may be missing */
     put_file("items.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"yy\"],\"a\":0}\n{\"q\":\"one\",\"c\":[\"x\",\"yy\"],\"a\":0}\n{\"q\":\"two\",\"c\":[\"x\",\"yy\"],\"a\":1}\n");
