@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "eval/form.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -176,6 +176,49 @@ static void test_samples(void **state)
     json_decref(expected);
 }
 
+/* `dpo --plan --json`: the counts of expected.json by data set, and what a second copy of one adds; no model is wanted. */
+static void test_plan(void **state)
+{
+    json_t *expected = read_json(data_path("align/samples", "samples", "expected.json")), *j;
+    struct slm2_buf text = {0}, data = {0};
+    struct slm2_err err;
+    char config[1024];
+    (void)state;
+    slm2_buf_puts(&data, "data=[");
+    for (int f = SLM2_PREF_ULTRAFEEDBACK; slm2_pref_formats[f]; f++) {
+        char name[80];
+        snprintf(name, sizeof name, "%s.jsonl", slm2_pref_formats[f]);
+        slm2_buf_printf(&data, "{format: %s, path: %s}, ", slm2_pref_formats[f], data_path("align/samples", "samples", name));
+    }
+    slm2_buf_printf(&data, "{format: orca_dpo_pairs, path: %s}]", data_path("align/samples", "samples", "orca_dpo_pairs.jsonl"));
+    snprintf(config, sizeof config, "%s", in_dir("plan.yml"));
+    FILE *file = fopen(config, "w");
+    assert_non_null(file);
+    fputs("model: nowhere\nrun: nowhere\nepochs: 2\nbatch: 30\n", file);
+    assert_int_equal(fclose(file), 0);
+    const char *sets[] = {data.v};
+    check_ok(slm2_dpo_plan(&(struct slm2_stage_args){.config = config, .sets = sets, .n_sets = 1}, &text, &j, &err), &err);
+    const json_t *train = json_object_get(j, "train");
+    json_int_t keep = 0;
+    assert_int_equal(json_array_size(train), 4);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *set = json_array_get(train, i), *counts = json_object_get(json_object_get(json_object_get(expected, "dpo"), json_string_value(json_object_get(set, "format"))), "counts");
+        const json_t *records = json_object_get(json_object_get(json_object_get(expected, "dpo"), json_string_value(json_object_get(set, "format"))), "records");
+        assert_int_equal(json_integer_value(json_object_get(set, "records")), json_array_size(records));
+        keep += json_integer_value(json_object_get(set, "keep"));
+        for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) assert_int_equal(json_integer_value(json_object_get(set, slm2_pref_verdicts[v])), json_integer_value(json_object_get(counts, slm2_pref_verdicts[v])));
+    }
+    assert_string_equal(json_string_value(json_object_get(json_array_get(train, 3), "name")), "train.orca_dpo_pairs-2");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(train, 3), "keep")), 0);
+    assert_int_equal(json_integer_value(json_object_get(j, "pairs")), keep);
+    assert_int_equal(json_integer_value(json_object_get(j, "updates")), (2 * keep + 29) / 30);
+    assert_non_null(strstr(text.v, "train.orca_dpo_pairs-2: records "));
+    slm2_buf_free(&text);
+    slm2_buf_free(&data);
+    json_decref(j);
+    json_decref(expected);
+}
+
 static void write_bytes(const char *path, const char *p, size_t n) /* without fsync: there are thousands */
 {
     FILE *f = fopen(path, "w");
@@ -206,6 +249,8 @@ static void test_rules(void **state)
         {SLM2_PREF_ULTRAFEEDBACK, "{\"prompt\":\"Q\",\"chosen\":[],\"rejected\":" A("b") "}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"system\":\"\",\"question\":\"Q\",\"chosen\":\"a\",\"rejected\":\" \\n\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"question\":\"Q\",\"chosen\":\"a\",\"rejected\":\"\\ta \"}", &none, SLM2_PREF_DUPLICATE_CONTENT}, /* has no switch: such a pair has no gradient */
+        {SLM2_PREF_ORCA, "{\"question\":\"Q\",\"chosen\":\"a\\u00a0\",\"rejected\":\"\\u3000a\\u2028\"}", &all, SLM2_PREF_DUPLICATE_CONTENT}, /* white space by Unicode */
+        {SLM2_PREF_ORCA, "{\"question\":\" \\u00a0\\n\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_INVALID},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"tie\",\"rating\":[9,8],\"chosen_score\":9}", &all, SLM2_PREF_TIE},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"swapped\",\"rating\":[9,9],\"chosen_score\":9}", &all, SLM2_PREF_TIE},
@@ -391,7 +436,7 @@ static void test_recipes(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_loss_golden), cmocka_unit_test(test_loss_derivative), cmocka_unit_test(test_loss_extremes), cmocka_unit_test(test_samples), cmocka_unit_test(test_rules),
+    cmocka_unit_test(test_loss_golden), cmocka_unit_test(test_loss_derivative), cmocka_unit_test(test_loss_extremes), cmocka_unit_test(test_samples), cmocka_unit_test(test_plan), cmocka_unit_test(test_rules),
     cmocka_unit_test(test_several_files), cmocka_unit_test(test_store), cmocka_unit_test(test_model_key), cmocka_unit_test(test_recipes),
 };
 

@@ -416,10 +416,15 @@ static void harness_names(void **state)
     put("marks.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"y\"],\"a\":[1,0]}\n{\"q\":\"two\",\"c\":[\"x\",\"y\"],\"a\":[0,1]}\n");
     put("mc_new.yml", "name: mc_new\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\n");
     put("mc_old.yml", "name: mc_old\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\nrules: v0.3\n");
-    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .seed = 2};
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .seed = 2, .limit = 0.75};
     for (int n = 1; n <= 2; n++) {
         evaluate(a, both, n, &r);
         json_t *j = slm2_harness_json(&r, &a);
+        const json_t *new_config = json_object_get(json_object_get(j, "configs"), "mc_new");
+        assert_true(json_real_value(json_object_get(json_object_get(j, "config"), "limit")) == 0.75);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(j, "n-samples"), "mc_new"), "effective")), 2);
+        static const char *const as_text[][2] = {{"doc_to_text", "{q}"}, {"doc_to_choice", "c"}, {"doc_to_target", "a"}, {"target_delimiter", " "}, {"fewshot_delimiter", "\n\n"}, {"output_type", "multiple_choice"}};
+        for (size_t i = 0; i < sizeof as_text / sizeof as_text[0]; i++) assert_string_equal(string_at(new_config, as_text[i][0]), as_text[i][1]);
         const json_t *results = json_object_get(j, "results"), *configs = json_object_get(j, "configs"), *seed = json_object_get(json_object_get(j, "config"), "fewshot_seed");
         assert_true(json_is_real(json_object_get(json_object_get(results, "mc_new"), "acc,none")) && json_is_string(json_object_get(json_object_get(results, "mc_new"), "acc_stderr,none")) == isnan(r.v[0].stderr_));
         assert_null(json_object_get(json_object_get(results, "mc_new"), "mc2,none"));
@@ -551,6 +556,14 @@ static void beside_published(void **state)
     assert_non_null(strstr(out.v, "| difference to stablelm-2-zephyr-1_6b (report; first card), in standard errors | | -4.4 | +2.0 | | | | | | |\n"));
     assert_non_null(strstr(out.v, "| phi-2 | 2.7B | 61.32 | 61.09 |"));
     assert_null(strstr(out.v, "MT-Bench")); /* nothing of ours */
+    slm2_buf_free(&out);
+    json_decref(tables);
+    json_decref(r.json);
+    slm2_buf_clear(&out);
+    r.json = json_pack("{s:{s:f}}", "config", "limit", 0.25);
+    check_ok(slm2_reported_read(&tables, "assets/eval/reported.json", &err), &err);
+    check_ok(slm2_reported_markdown(&r, tables, "mine", &out, &err), &err);
+    assert_non_null(strstr(out.v, "Only the first 25 % of the items"));
     slm2_buf_free(&out);
     json_decref(tables);
     json_decref(r.json);

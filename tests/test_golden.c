@@ -38,6 +38,30 @@ static void session_close(struct session *s)
     slm2_batch_free(&s->b);
 }
 
+/* False, and said once, when the folder lacks one of the files; a model is a folder with a config.json. */
+static bool has_all(struct golden *g, const char *const *names)
+{
+    for (; *names; names++) {
+        if (golden_has(g, *names)) continue;
+        golden_skip(g, *names);
+        return false;
+    }
+    return true;
+}
+
+static bool has_model(struct golden *g, const char *model)
+{
+    char file[300];
+    snprintf(file, sizeof file, "%.250s/config.json", model ? model : "?");
+    return has_all(g, (const char *const[]){file, NULL});
+}
+
+static int n_elems(const struct slm2_tensors *ts, const char *key)
+{
+    const struct slm2_tensor *t = slm2_tensors_find(ts, key);
+    return t ? (int)slm2_tensor_n_elems(t) : 0;
+}
+
 /* ---- forward ----------------------------------------------------------------------------------------------------------- */
 
 static void test_forward(struct golden *g, const char *name)
@@ -45,8 +69,11 @@ static void test_forward(struct golden *g, const char *name)
     char file[512], what[300];
     struct slm2_err err;
     snprintf(file, sizeof file, "forward/%s.safetensors", name);
+    if (!has_model(g, name)) return;
     struct slm2_tensors ts = golden_tensors(g, file);
-    struct session s = session_open(g, name, 4096, SLM2_INFER);
+    int n_tok = 0;
+    for (int i = 0; i < ts.n; i++) n_tok += strstr(ts.v[i].name, ".ids") ? n_elems(&ts, ts.v[i].name) : 0;
+    struct session s = session_open(g, name, n_tok, SLM2_INFER);
     int V = s.m->cfg.vocab_size, n_seq = 0, n_top = 0, n_row = 0;
     for (;; n_seq++) { /* all sequences as one ragged batch */
         char key[32];
@@ -106,9 +133,9 @@ static void test_trace(struct golden *g, const char *name)
     size_t n = 0;
     snprintf(file, sizeof file, "forward/%s.trace.safetensors", name);
     if (mixed(g)) return;
-    if (!golden_has(g, file)) return;
+    if (!golden_has(g, file) || !has_model(g, name)) return;
     struct slm2_tensors ts = golden_tensors(g, file);
-    struct session s = session_open(g, name, 512, SLM2_KEEP_ALL);
+    struct session s = session_open(g, name, n_elems(&ts, "ids"), SLM2_KEEP_ALL);
     int32_t *ids = golden_copy(&ts, "ids", &n);
     must(slm2_batch_add(&s.b, ids, NULL, NULL, (int)n, &err), &err);
     slm2_model_forward(s.m, s.a, &s.b, NULL, NULL);
@@ -167,7 +194,8 @@ static void compare_params(struct golden *g, const struct slm2_model *m, int fro
     size_t n_elem = 0, n_out = 0;
     must(slm2_params_hf_views(&m->params, from, flat, &v, &n, &err), &err);
     if (base) must(slm2_params_hf_views(&m->params, 0, base, &base_v, &n_base, &err), &err);
-    double *each = malloc(sizeof(double) * (size_t)n);
+    double *each = malloc(sizeof(double) * (size_t)n), *size = malloc(sizeof(double) * (size_t)n);
+    int *which = malloc(sizeof(int) * (size_t)n);
     for (int i = 0; i < n; i++) {
         size_t k;
         double d2 = 0, r2 = 0;
@@ -192,11 +220,18 @@ static void compare_params(struct golden *g, const struct slm2_model *m, int fro
         }
         all_d += d2;
         all_r += r2;
-        each[n_each] = r2 > 0 ? sqrt(d2 / r2) : sqrt(d2);
-        if (!(each[n_each] <= worst)) worst = each[n_each], snprintf(worst_name, sizeof worst_name, "%s", v[i].name);
-        n_each++;
+        each[n_each] = d2;
+        size[n_each] = r2;
+        which[n_each++] = i;
         free(want);
     }
+    for (int i = 0; i < n_each; i++) {
+        double least = mixed(g) ? 1e-4 * all_r : 0; /* in bf16 the noise of the whole lies on a tensor of less than a hundredth of it, too */
+        each[i] = size[i] > 0 ? sqrt(each[i] / fmax(size[i], least)) : sqrt(each[i]);
+        if (!(each[i] <= worst)) worst = each[i], snprintf(worst_name, sizeof worst_name, "%s", v[which[i]].name);
+    }
+    free(size);
+    free(which);
     if (median) {
         for (int i = 1; i < n_each; i++)
             for (int j = i; j > 0 && each[j] < each[j - 1]; j--) {
@@ -266,10 +301,7 @@ static void test_train(struct golden *g, const char *model, enum slm2_plan plan)
 {
     char file[300], what[300];
     snprintf(file, sizeof file, "train/%s.nll.safetensors", model);
-    if (!golden_has(g, file) || !golden_has(g, "train/batch.safetensors")) {
-        golden_skip(g, file);
-        return;
-    }
+    if (!has_all(g, (const char *const[]){file, "train/batch.safetensors", "train/train.json", NULL}) || !has_model(g, model)) return;
     struct slm2_tensors batch = golden_tensors(g, "train/batch.safetensors"), nll_ts = golden_tensors(g, file);
     json_t *j = golden_json(g, "train/train.json");
     int B = (int)num(j, "batch"), T = (int)num(j, "seq_len");
@@ -320,17 +352,20 @@ static void test_train(struct golden *g, const char *model, enum slm2_plan plan)
 
 static void test_sft(struct golden *g)
 {
-    if (!golden_has(g, "sft/sft.json")) {
-        golden_skip(g, "sft/");
+    char file[300];
+    if (!has_all(g, (const char *const[]){"sft/sft.json", "sft/batch.safetensors", NULL})) return;
+    json_t *j = golden_json(g, "sft/sft.json");
+    const char *model = json_string_value(json_object_get(j, "start"));
+    if (!has_model(g, model)) {
+        json_decref(j);
         return;
     }
-    json_t *j = golden_json(g, "sft/sft.json");
-    struct slm2_tensors batch = golden_tensors(g, "sft/batch.safetensors"), grads = golden_tensors(g, "sft/tiny.grad.safetensors");
+    struct slm2_tensors batch = golden_tensors(g, "sft/batch.safetensors");
     int B = (int)num(j, "batch"), T = (int)num(j, "seq_len");
     size_t n = (size_t)B * (size_t)T;
     int32_t *inputs = golden_copy(&batch, "inputs", NULL), *targets = golden_copy(&batch, "targets", NULL), *position = golden_copy(&batch, "position_ids", NULL), *mask = golden_copy(&batch, "target_mask", NULL);
     float *nll = golden_copy(&batch, "nll", NULL), *lp = malloc(sizeof(float) * n);
-    struct session s = session_open(g, json_string_value(json_object_get(j, "start")), (int)n, SLM2_RECOMPUTE);
+    struct session s = session_open(g, model, (int)n, SLM2_RECOMPUTE);
     add_rows(&s.b, inputs, targets, position, mask, B, T);
     zero_grad(g, s.m);
     slm2_model_forward(s.m, s.a, &s.b, NULL, NULL);
@@ -339,12 +374,16 @@ static void test_sft(struct golden *g)
     golden_within(g, "sft: gradient norm, relative", fabs(grad_norm(g, s.m) / num(j, "grad_norm") - 1), tol(g, 5e-6, 2e-2));
     for (size_t i = 0; i < n; i++) lp[i] = -lp[i];
     golden_within(g, "sft: nll per token, max abs", max_abs(lp, nll, n), tol(g, 3e-5, 0.2));
-    compare_params(g, s.m, 2, NULL, NULL, &grads, "sft: gradients", tol(g, 3e-5, 0.13), tol(g, 1.5e-5, 8e-2), 0, false);
+    snprintf(file, sizeof file, "sft/%.200s.grad.safetensors", model);
+    if (has_all(g, (const char *const[]){file, NULL})) {
+        struct slm2_tensors grads = golden_tensors(g, file);
+        compare_params(g, s.m, 2, NULL, NULL, &grads, "sft: gradients", tol(g, 3e-5, 0.13), tol(g, 1.5e-5, 8e-2), 0, false);
+        slm2_tensors_free(&grads);
+    }
     session_close(&s);
     free(inputs), free(targets), free(position), free(mask), free(nll), free(lp);
     json_decref(j);
     slm2_tensors_free(&batch);
-    slm2_tensors_free(&grads);
 }
 
 /* ---- optimizers -------------------------------------------------------------------------------------------------------- */
@@ -378,11 +417,12 @@ static void test_adamw(struct golden *g)
     struct slm2_err err;
     char what[200], file[100];
     size_t n = 0;
-    if (!golden_has(g, "optim/optim.json")) {
-        golden_skip(g, "optim/");
+    if (!has_all(g, (const char *const[]){"optim/optim.json", "optim/batches.safetensors", NULL})) return;
+    json_t *j = golden_json(g, "optim/optim.json"), *sj = json_object_get(j, "schedule"), *steps = json_object_get(j, "steps");
+    if (!has_model(g, json_string_value(json_object_get(j, "start")))) {
+        json_decref(j);
         return;
     }
-    json_t *j = golden_json(g, "optim/optim.json"), *sj = json_object_get(j, "schedule"), *steps = json_object_get(j, "steps");
     struct slm2_tensors batches = golden_tensors(g, "optim/batches.safetensors");
     int32_t *ids = golden_copy(&batches, "ids", &n);
     const struct slm2_tensor *shape = slm2_tensors_find(&batches, "ids");
@@ -441,7 +481,7 @@ static void test_adamw(struct golden *g)
 
 struct pairs { /* chosen and rejected answers as sequences 2i and 2i + 1 of one batch */
     struct slm2_batch b;
-    int n;
+    int n, longest; /* tokens of the longest answer */
     double *ref, *pi; /* [2n] summed log-probabilities */
     struct slm2_dpo_terms *terms; /* [n] of the last pairs_loss */
 };
@@ -462,9 +502,16 @@ static struct pairs pairs_open(const json_t *list)
 {
     struct slm2_err err;
     struct pairs p = {.n = (int)json_array_size(list)};
-    must(slm2_batch_init(&p.b, 4096, 2 * p.n, &err), &err);
-    for (int i = 0; i < p.n; i++) {
-        const json_t *o = json_array_get(list, (size_t)i);
+    size_t n_tok = 0, i;
+    const json_t *o;
+    json_array_foreach(list, i, o) n_tok += 2 * json_array_size(json_object_get(o, "prompt")) + json_array_size(json_object_get(o, "chosen")) + json_array_size(json_object_get(o, "rejected"));
+    json_array_foreach(list, i, o) {
+        int c = (int)json_array_size(json_object_get(o, "chosen")), r = (int)json_array_size(json_object_get(o, "rejected"));
+        p.longest = c > p.longest ? c : p.longest;
+        p.longest = r > p.longest ? r : p.longest;
+    }
+    must(slm2_batch_init(&p.b, (int)n_tok, 2 * p.n, &err), &err);
+    json_array_foreach(list, i, o) {
         add_answer(&p.b, json_object_get(o, "prompt"), json_object_get(o, "chosen"));
         add_answer(&p.b, json_object_get(o, "prompt"), json_object_get(o, "rejected"));
     }
@@ -509,33 +556,37 @@ static double list_error(const json_t *want, const double *got, int step, int n)
     return m;
 }
 
+/* The description's allowances are for beta 0.01 and 0.1; between, below and above the error grows as beta does. */
+static double loss_tol(const struct golden *g, double beta) { return tol(g, fmax(1e-6, 5e-5 * beta), 0.1 * beta); }
+
 static void dpo_gradient(struct golden *g, struct pairs *p, const json_t *j, struct slm2_trainer *t, const char *beta_key)
 {
     char what[200], file[200];
     double beta = atof(beta_key), accuracy;
-    bool strong = beta > 0.05;
     const json_t *ref = json_object_get(json_object_get(j, "by_beta"), beta_key);
     double loss = pairs_loss(p, beta, &accuracy);
     snprintf(what, sizeof what, "dpo beta %s: loss", beta_key);
-    golden_within(g, what, fabs(loss - num(ref, "loss")), tol(g, strong ? 5e-6 : 1e-6, strong ? 1e-2 : 1e-3));
+    golden_within(g, what, fabs(loss - num(ref, "loss")), loss_tol(g, beta));
     /* a reward is beta times two sums that may be off by 2e-4 (0.3) each; the loss changes at most half as much as the margin */
     const struct { const char *key; const double *got; double tol, tol_bf16; } lists[] = {
-        {"margin", &p->terms->margin, strong ? 4e-5 : 4e-6, strong ? 8e-2 : 8e-3},
+        {"margin", &p->terms->margin, beta * 4e-4, beta * 0.8},
         {"reward_chosen", &p->terms->reward_chosen, beta * 4e-4, beta * 0.6},
         {"reward_rejected", &p->terms->reward_rejected, beta * 4e-4, beta * 0.6},
-        {"loss_per_pair", &p->terms->loss, strong ? 2e-5 : 2e-6, strong ? 4e-2 : 4e-3},
+        {"loss_per_pair", &p->terms->loss, beta * 2e-4, beta * 0.4},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         snprintf(what, sizeof what, "dpo beta %s: %s, max abs", beta_key, lists[i].key);
         golden_within(g, what, list_error(json_object_get(ref, lists[i].key), lists[i].got, sizeof *p->terms / sizeof(double), p->n), tol(g, lists[i].tol, lists[i].tol_bf16));
     }
-    snprintf(what, sizeof what, "dpo beta %s: accuracy", beta_key);
-    golden_equal(g, what, accuracy, num(ref, "accuracy"));
+    int n_near = 0; /* margins that rounding may turn */
+    for (int i = 0; i < p->n; i++) n_near += fabs(json_number_value(json_array_get(json_object_get(ref, "margin"), (size_t)i))) <= tol(g, lists[0].tol, lists[0].tol_bf16);
+    snprintf(what, sizeof what, "dpo beta %s: accuracy, difference", beta_key);
+    golden_within(g, what, fabs(accuracy - num(ref, "accuracy")), (double)n_near / p->n + 1e-12);
     slm2_trainer_begin(t);
     slm2_trainer_forward(t, &p->b);
     slm2_trainer_backward(t, &p->b);
     snprintf(what, sizeof what, "dpo beta %s: gradient norm, relative", beta_key);
-    golden_within(g, what, fabs(grad_norm(g, t->model) / num(ref, "grad_norm") - 1), tol(g, 5e-6, 2e-2));
+    golden_within(g, what, fabs(grad_norm(g, t->model) / num(ref, "grad_norm") - 1), tol(g, fmax(5e-6, 5e-5 * beta), fmax(2e-2, 0.2 * beta))); /* of sigma(-margin) */
     snprintf(file, sizeof file, "dpo/grad_beta%s.safetensors", beta_key);
     if (!golden_has(g, file)) {
         golden_skip(g, file);
@@ -566,14 +617,13 @@ static void dpo_rmsprop(struct golden *g, struct pairs *p, const json_t *j, cons
         pairs_sum(p, t->lp, p->pi);
         double loss = pairs_loss(p, beta, NULL), want = last ? num(run, "final_loss") : num(json_array_get(steps, s), "loss");
         snprintf(what, sizeof what, "rmsprop beta %g lr %g step %zu: loss", beta, lr, s);
-        golden_within(g, what, fabs(loss - want), tol(g, 5e-6, 1e-2));
+        golden_within(g, what, fabs(loss - want), tol(g, fmax(5e-6, 5e-5 * beta), fmax(1e-2, 0.1 * beta)));
         if (last) break;
         slm2_trainer_backward(t, &p->b);
         must(slm2_trainer_update(t, lr, &(struct slm2_step_stats){0}, &err), &err);
     }
     snprintf(file, sizeof file, "dpo/%s", json_string_value(json_object_get(run, "params")));
-    bool small = lr < 1e-4;
-    compare_file(g, t, NULL, start, file, tol(g, 1e-3, 0.4), tol(g, small ? 1e-6 : 3e-5, small ? 2.1e-4 : 4e-2), true);
+    compare_file(g, t, NULL, start, file, tol(g, 1e-3, 0.4), tol(g, fmax(1e-6, 0.03 * lr), fmax(2.1e-4, 40 * lr)), true);
     if (!mixed(g)) compare_file(g, t, NULL, start, file, 1e-2, 0, false);
     free(start);
     slm2_trainer_free(t);
@@ -581,11 +631,12 @@ static void dpo_rmsprop(struct golden *g, struct pairs *p, const json_t *j, cons
 
 static void test_dpo(struct golden *g)
 {
-    if (!golden_has(g, "dpo/dpo.json")) {
-        golden_skip(g, "dpo/");
+    if (!has_all(g, (const char *const[]){"dpo/dpo.json", NULL})) return;
+    json_t *j = golden_json(g, "dpo/dpo.json");
+    if (!has_model(g, json_string_value(json_object_get(j, "policy"))) || !has_model(g, json_string_value(json_object_get(j, "reference")))) {
+        json_decref(j);
         return;
     }
-    json_t *j = golden_json(g, "dpo/dpo.json");
     struct pairs p = pairs_open(json_object_get(j, "pairs"));
     struct slm2_trainer *ref = trainer_open(g, json_string_value(json_object_get(j, "reference")), slm2_optim_rmsprop(), p.b.n_tok);
     struct slm2_trainer *t = trainer_open(g, json_string_value(json_object_get(j, "policy")), slm2_optim_rmsprop(), p.b.n_tok);
@@ -593,11 +644,12 @@ static void test_dpo(struct golden *g)
     pairs_sum(&p, ref->lp, p.ref);
     slm2_trainer_forward(t, &p.b);
     pairs_sum(&p, t->lp, p.pi);
+    double longer = fmax(1, p.longest / 25.0); /* the allowances are for sums of up to 25 tokens */
     const struct { const char *key; const double *got; } sums[] = {{"ref_logp_chosen", p.ref}, {"ref_logp_rejected", p.ref + 1}, {"policy_logp_chosen", p.pi}, {"policy_logp_rejected", p.pi + 1}};
     for (size_t i = 0; i < 4; i++) {
         char what[100];
         snprintf(what, sizeof what, "dpo: %s, max abs", sums[i].key);
-        golden_within(g, what, list_error(json_object_get(j, sums[i].key), sums[i].got, 2, p.n), tol(g, 2e-4, 0.3));
+        golden_within(g, what, list_error(json_object_get(j, sums[i].key), sums[i].got, 2, p.n), longer * tol(g, 2e-4, 0.3));
     }
     const char *key;
     json_t *v;
@@ -621,10 +673,7 @@ static float or_default(const json_t *o, const char *key, double def)
 static void test_sampling(struct golden *g)
 {
     struct slm2_err err;
-    if (!golden_has(g, "generate/sampling.json")) {
-        golden_skip(g, "generate/sampling.json");
-        return;
-    }
+    if (!has_all(g, (const char *const[]){"generate/sampling.json", "generate/sampling.safetensors", NULL})) return;
     json_t *j = golden_json(g, "generate/sampling.json"), *v;
     struct slm2_tensors ts = golden_tensors(g, "generate/sampling.safetensors");
     const struct slm2_tensor *shape = slm2_tensors_find(&ts, "logits");
@@ -670,7 +719,11 @@ static void greedy_run(struct golden *g, const json_t *run, const char *label)
     int np, nc, wrong = 0;
     int *prompt = int_list(json_object_get(run, "prompt"), &np), *cont = int_list(json_object_get(run, "continuation"), &nc);
     const json_t *lps = json_object_get(run, "logprobs");
-    struct session s = session_open(g, json_string_value(json_object_get(run, "model")), 256, SLM2_INFER);
+    if (!has_model(g, json_string_value(json_object_get(run, "model")))) {
+        free(prompt), free(cont);
+        return;
+    }
+    struct session s = session_open(g, json_string_value(json_object_get(run, "model")), np, SLM2_INFER);
     int V = s.m->cfg.vocab_size;
     struct slm2_kv kv;
     struct slm2_sampler *sampler;

@@ -53,6 +53,32 @@ static void test_tries_again(void **state)
     fake_judge_stop(&f);
 }
 
+static slm2_status take_text(void *user, const json_t *reply, struct slm2_err *err)
+{
+    (void)err;
+    snprintf(user, 80, "%s", json_string_value(json_object_get(reply, "text")));
+    return SLM2_OK;
+}
+
+/* What a good reply says goes to files: the key does not, though a server repeats it. */
+static void test_key_in_reply(void **state)
+{
+    static const struct fake_reply script[] = {{200, "{\"text\": \"Bearer sk-secret-1234567890: [[5]], sk-secret-123456789\"}", NULL}};
+    struct fake_judge f = {.key = key, .script = script, .n_script = 1};
+    struct slm2_err err;
+    struct slm2_http *h;
+    char text[80];
+    json_t *body = json_object();
+    (void)state;
+    fake_judge_start(&f);
+    assert_int_equal(slm2_http_new(&h, &(struct slm2_http_opts){.url = f.url, .key = key, .n_try = 1, .timeout_s = 5}, &err), SLM2_OK);
+    assert_int_equal(slm2_http_post(h, body, take_text, text, &err), SLM2_OK);
+    assert_string_equal(text, "Bearer ********************: [[5]], sk-secret-123456789");
+    slm2_http_free(h);
+    json_decref(body);
+    fake_judge_stop(&f);
+}
+
 static void test_does_not(void **state)
 {
     static const struct fake_reply script[] = {{400, "{\"error\": \"too long\"}", NULL}, {302, "", NULL}, {404, "a\tb\x01\n", NULL}};
@@ -126,5 +152,5 @@ static void test_interrupt(void **state)
     fake_judge_stop(&f);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(test_tries_again), cmocka_unit_test(test_does_not), cmocka_unit_test(test_open), cmocka_unit_test(test_interrupt)};
+static const struct CMUnitTest tests[] = {cmocka_unit_test(test_tries_again), cmocka_unit_test(test_key_in_reply), cmocka_unit_test(test_does_not), cmocka_unit_test(test_open), cmocka_unit_test(test_interrupt)};
 SLM2_TEST_MAIN(tests)

@@ -11,7 +11,7 @@
 #include "base/num.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/report.h"
 #include "eval/show.h"
 
@@ -427,6 +427,47 @@ static void test_bad_tasks(void **state)
     assert_non_null(strstr(err.msg, "astrology"));
 }
 
+/* The right answer as converters write it: a number of any type, a letter, a text, a label; what names none is refused. */
+static void test_gold(void **state)
+{
+    (void)state;
+    static const struct { const char *yaml, *record; int want; } cases[] = {
+        {"gold: answer", "\"answer\": 1", 1},          {"gold: answer", "\"answer\": 1.0", 1},     {"gold: answer", "\"answer\": true", 1},
+        {"gold: answer", "\"answer\": \"B\"", 1},      {"gold: answer", "\"answer\": \"1\"", 1},   {"gold: answer", "\"answer\": \"q\"", 1},
+        {"gold: answer", "\"answer\": 1.5", -1},       {"gold: answer", "\"answer\": -1", -1},      {"gold: answer", "\"answer\": 3", -1},
+        {"gold: answer", "\"answer\": \"D\"", -1},     {"gold: answer", "\"answer\": \"\"", -1},   {"gold: answer", "\"answer\": null", -1},
+        {"gold: answer", "\"answer\": [0, 1, 0]", 1},  {"gold: answer", "\"answer\": [0.0, 1.0, 0.0]", 1}, {"gold: answer", "\"answer\": [false, true, false]", 1},
+        {"gold: answer", "\"answer\": [0, 0, 0]", -1}, {"gold: answer", "\"answer\": 1e300", -1},
+        {"gold: answer\nlabels: names", "\"answer\": \"2\", \"names\": [\"1\", \"2\", \"3\"]", 1},
+        {"gold: answer\nlabels: names", "\"answer\": 2, \"names\": [1, 2, 3]", 1},
+        {"gold: answer\nlabels: names", "\"answer\": \"B\", \"names\": [\"1\", \"2\", \"3\"]", 1}, /* the leaderboard's harness made digits letters first */
+        {"gold: answer\nlabels: names", "\"answer\": \"2\", \"names\": [\"A\", \"B\", \"C\"]", 1},
+        {"gold: answer\nlabels: names", "\"answer\": \"E\", \"names\": [\"A\", \"B\", \"C\"]", -1},
+        {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": 2.0", 1},
+        {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": \"\"", -1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[400];
+        struct slm2_task t;
+        struct slm2_requests r;
+        struct slm2_err err;
+        snprintf(text, sizeof text, "name: gold\ndata: gold.jsonl\nprompt: \"{q}\"\nchoices: choices\n%s\n", cases[i].yaml);
+        put_file("gold.yml", text);
+        snprintf(text, sizeof text, "{\"q\": \"Q\", \"choices\": [\"p\", \"q\", \"r\"], %s}\n", cases[i].record);
+        put_file("gold.jsonl", text);
+        slm2_status st = slm2_task_open(&t, in_dir("gold.yml"), NULL, &err);
+        if (cases[i].want < 0) {
+            if (st != SLM2_EFORMAT) fail_msg("%s: taken", cases[i].record);
+            continue;
+        }
+        check_ok(st, &err);
+        check_ok(slm2_task_requests(&t, 0, &r, &err), &err);
+        if (r.gold != cases[i].want) fail_msg("%s: %d", cases[i].record, r.gold);
+        slm2_requests_free(&r);
+        slm2_task_free(&t);
+    }
+}
+
 /* Of a file with all parts a task takes its own, from lines and from one JSON array. */
 static void test_parts(void **state)
 {
@@ -434,14 +475,13 @@ static void test_parts(void **state)
     static const char a[] = "{\"question\":\"Q1\",\"subject\":\"anatomy\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":1}", b[] = "{\"question\":\"on anatomy\",\"subject\":\"virology\",\"choices\":[\"p\",\"q\",\"r\",\"s\"],\"answer\":2}";
     struct slm2_err err;
     assert_int_equal(slm2_dir_make(in_dir("parts/mmlu"), NULL), SLM2_OK);
-    for (int form = 0; form < 3; form++) {
+    for (int form = 0; form < 4; form++) {
         struct slm2_task t;
-        struct slm2_buf text = {0};
-        slm2_buf_printf(&text, form == 0 ? "%s\n%s\n" : form == 1 ? "[%s,%s]" : "%s\n{\"anatomy\": %.0s\n", a, b);
-        put_file("parts/mmlu/items.jsonl", text.v);
-        slm2_buf_free(&text);
+        char text[1000];
+        snprintf(text, sizeof text, form == 0 ? "%s\n%s\n" : form == 1 ? "\xef\xbb\xbf%s\r\n\r\n%s\r\n" : form == 2 ? "\xef\xbb\xbf[%s,%s]" : "%s\n{\"anatomy\": %.0s\n", a, b);
+        put_file("parts/mmlu/items.jsonl", text);
         slm2_status st = slm2_task_open(&t, "configs/tasks/mmlu_subjects.yml", &(struct slm2_task_opts){.data_dir = in_dir("parts"), .part = "anatomy", .n_shot = 0, .rules = -1}, &err);
-        if (form == 2) {
+        if (form == 3) {
             assert_int_equal(st, SLM2_EFORMAT);
             assert_non_null(strstr(err.msg, "line 2"));
             break;
@@ -491,6 +531,13 @@ static void test_own_examples(void **state)
     assert_int_equal(r.v[1].n_chars, 2);
     slm2_requests_free(&r);
     slm2_task_free(&t);
+    for (size_t i = 0; i < 4; i++) { /* a part is rounded up, as the harness does; more than there are is all */
+        static const struct { double limit; size_t n; } parts[] = {{0.6, 3}, {0.01, 1}, {2.9, 2}, {1e12, 4}};
+        check_ok(slm2_task_open(&t, in_dir("shots.yml"), &(struct slm2_task_opts){.n_shot = 0, .rules = -1, .limit = parts[i].limit}, &err), &err);
+        assert_int_equal(json_array_size(t.items), 4);
+        assert_int_equal(t.n, parts[i].n);
+        slm2_task_free(&t);
+    }
     assert_int_equal(slm2_task_open(&t, in_dir("shots.yml"), &(struct slm2_task_opts){.n_shot = 4, .rules = -1}, &err), SLM2_EUSAGE);
     /* an item that stands in the data twice is dropped wherever it is drawn, so that one example may be missing */
     put_file("items.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"yy\"],\"a\":0}\n{\"q\":\"one\",\"c\":[\"x\",\"yy\"],\"a\":0}\n{\"q\":\"two\",\"c\":[\"x\",\"yy\"],\"a\":1}\n");
@@ -898,7 +945,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_primitives), cmocka_unit_test(test_random_samples), cmocka_unit_test(test_strings), cmocka_unit_test(test_template), cmocka_unit_test(test_filters),
         cmocka_unit_test(test_gsm8k_filters), cmocka_unit_test(test_match), cmocka_unit_test(test_hellaswag_golden), cmocka_unit_test(test_forms), cmocka_unit_test(test_logiqa_text), cmocka_unit_test(test_wikitext),
-        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_parts), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
+        cmocka_unit_test(test_bad_tasks), cmocka_unit_test(test_gold), cmocka_unit_test(test_parts), cmocka_unit_test(test_own_examples), cmocka_unit_test(test_requests), cmocka_unit_test(test_published), cmocka_unit_test(test_split), cmocka_unit_test(test_harness_windows), cmocka_unit_test(test_run), cmocka_unit_test(test_suite), cmocka_unit_test(test_all_defined)};
     int n_failed = cmocka_run_group_tests(tests, begin, end), n_tests = (int)(sizeof tests / sizeof tests[0]);
     if (n_skipped > 0) printf("skipped: %d of %d published data sets, which SLM2_EVAL_DATA names\n", n_skipped, n_sets);
     n_tests -= n_skipped == n_sets; /* the test did nothing */

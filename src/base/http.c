@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/num.h"
 
-enum { MAX_PAUSE_MS = 60000, MAX_RETRY_AFTER_S = 600, CONNECT_S = 30, SLICE_MS = 50, WORDS = 240 };
+enum { MAX_PAUSE_MS = 60000, MAX_RETRY_AFTER_S = 600, CONNECT_S = 30, SLICE_MS = 50, WORDS = 240, LEAST_KEY = 8 };
 
 struct slm2_http {
     struct slm2_http_opts o; /* url and key: own copies */
@@ -160,6 +160,15 @@ static void tame(const struct slm2_http *h, const char *text, char out[WORDS])
     out[n] = '\0';
 }
 
+/* A good reply may be put on disk, and a server may repeat the key in it, too.  Stars of the same length leave JSON what it is; shorter keys than any
+ * service gives out would be found in words that are none. */
+static void mask_key(struct slm2_http *h)
+{
+    size_t n_key = strlen(h->key);
+    for (size_t i = 0; n_key >= LEAST_KEY && i + n_key <= h->reply.n; i++)
+        if (memcmp(h->reply.v + i, h->key, n_key) == 0) memset(h->reply.v + i, '*', n_key);
+}
+
 /* {"error": {"message": "..."}} or {"error": "..."} or the beginning of what came */
 static void server_words(const struct slm2_http *h, char out[WORDS])
 {
@@ -215,6 +224,7 @@ static enum outcome try_once(struct slm2_http *h, const struct slm2_buf *body, s
         return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ? NEVER : AGAIN;
     }
     if (h->status < 200 || h->status > 299) return judge_status(h, err);
+    mask_key(h);
     slm2_status st = slm2_json_parse(&j, h->reply.v, h->reply.n, h->shown, err);
     if (st == SLM2_OK) st = take(user, j, err);
     json_decref(j);

@@ -11,7 +11,7 @@
 
 struct slm2_http_opts {
     const char *url;  /* http:// or https://, without user or password in it */
-    const char *key;  /* sent as "Authorization: Bearer KEY"; NULL or "": none.  It appears in no message. */
+    const char *key;  /* sent as "Authorization: Bearer KEY"; NULL or "": none.  It appears in no message, and as stars where a reply repeats it (from 8 characters on). */
     int timeout_s;    /* of one try, to the last byte; 0: 600 */
     int n_try;        /* tries of one request at most; 0: 6 */
     int backoff_ms;   /* first pause; 0: 1000.  At most a minute, unless the server's Retry-After asks for more (at most ten minutes) */

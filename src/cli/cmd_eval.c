@@ -16,7 +16,8 @@
 struct opts {
     char *model, *adapter, *tokenizer, *out, *out_dir, *samples, *markdown, *reported, *keep, *ledger, *prefix, *data_dir, *task_dir;
     struct slm2_conf_list tasks; /* of char * */
-    int64_t limit, seed, show;
+    int64_t seed, show;
+    double limit;
     int n_shot, threads, batch_tokens, bootstrap_iters;
     bool json, exact, list, one_by_one;
 };
@@ -28,7 +29,7 @@ static const struct slm2_opt table[] = {
     {.name = "task_dir", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, task_dir), .def = "configs/tasks", .help = "folder where names of tasks are looked up"},
     {.name = "list", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, list), .help = "only names the groups and tasks; no model"},
     {.name = "show", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, show), .lo = 0, .hi = 1e12, .def = "0", .help = "only prints the requests of so many items of each task; no model"},
-    {.name = "limit", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
+    {.name = "limit", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task, the first ones; below 1 a part of them; 0: all"},
     {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "-1", .help = "examples before each item; -1: as the task says, 0: none"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "file of the tokenizer; default: the model's, else the bundled one"},
     {.name = "batch_tokens", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, batch_tokens), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens computed at once; 0: 1024"},

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tok/pystr.h"
+
 const char *const slm2_convo_formats[] = {"messages", "ultrachat_200k", "wizardlm_evol_instruct_v2", "slimorca", "sharegpt_openchat", "capybara", "deita_10k", "metamathqa", NULL};
 
 enum spelling { ROLE = 1, FROM = 2 }; /* {"role": user, "content"}; {"from": human, "value"} */
@@ -39,13 +41,7 @@ static const char *type_name(const json_t *j)
     return "unknown";
 }
 
-static bool is_blank(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] != ' ' && (s[i] < '\t' || s[i] > '\r')) return false;
-    }
-    return true;
-}
+static bool is_blank(const char *s, size_t n) { return slm2_py_rstrip(s, n) == 0; }
 
 /* The record under work, for messages: "FILE: line 3: conversations[2].value". */
 struct place { const char *what, *list; size_t i; };

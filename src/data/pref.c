@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "tok/pystr.h"
 
 const char *const slm2_pref_formats[] = {"pairs", "ultrafeedback_binarized_cleaned", "orca_dpo_pairs", "orca_dpo_pairs_rated", NULL}; /* as enum slm2_pref_format */
 const char *const slm2_pref_verdicts[] = {"keep", "invalid", "tie", "duplicate_content", "low_score", "in_gsm8k_train", "duplicate_pair", NULL};
@@ -28,15 +29,13 @@ static struct slm2_msg message_of(const char *role, const json_t *text)
 
 static bool same_text(const struct slm2_msg *x, const struct slm2_msg *y) { return x->n == y->n && memcmp(x->content, y->content, x->n) == 0; }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
+/* Without outer white space, as Python's strip leaves it. */
 static struct slm2_msg trimmed(struct slm2_msg m)
 {
-    while (m.n && is_space(m.content[m.n - 1])) m.n--;
-    while (m.n && is_space(*m.content)) {
-        m.content++;
-        m.n--;
-    }
+    m.n = slm2_py_rstrip(m.content, m.n);
+    size_t from = slm2_py_lstrip(m.content, m.n);
+    m.content += from;
+    m.n -= from;
     return m;
 }
 
@@ -75,7 +74,7 @@ static slm2_status read_prompt(struct slm2_pref *p, const struct shape *s, json_
     const json_t *system = json_object_get(record, "system");
     json_t *prompt = NULL;
     for (int i = 0; !prompt && s->prompt[i]; i++) prompt = json_object_get(record, s->prompt[i]);
-    bool own = before[0].n > 0 || before[1].n > 0, is_text = json_is_string(prompt) && json_string_length(prompt);
+    bool own = before[0].n > 0 || before[1].n > 0, is_text = json_is_string(prompt) && trimmed(message_of("user", prompt)).n;
     if (own && !same_messages(&before[0], &before[1])) return slm2_fail(err, SLM2_EFORMAT, "%s: chosen and rejected do not answer the same prompt", what);
     if (!is_text && !(s->texts && s->lists)) return slm2_fail(err, SLM2_EFORMAT, "%s: \"%s\" is missing, empty or not a text", what, s->prompt[0]);
     if (!own && s->lists && json_is_array(prompt)) SLM2_TRY(slm2_msgs_from_json(list, prompt, what, err));

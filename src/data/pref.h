@@ -25,7 +25,7 @@ struct slm2_pref {
     bool tie;                            /* the record says so, or both scores are given and equal */
     bool in_gsm8k_train;
 };
-/* SLM2_EFORMAT: the record is not of that shape, or prompt, chosen or rejected is missing or empty.  record is only read, must outlive p, and p
+/* SLM2_EFORMAT: the record is not of that shape, or prompt, chosen or rejected is missing or blank.  record is only read, must outlive p, and p
  * needs slm2_pref_free whatever the result. */
 slm2_status slm2_pref_read(struct slm2_pref *p, enum slm2_pref_format format, json_t *record, const char *what, struct slm2_err *err);
 void slm2_pref_free(struct slm2_pref *p);

@@ -199,7 +199,7 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.n_ctx = r->t->n_ctx < 0 ? a->model->cfg.n_ctx : slm2_min_int(r->t->n_ctx, a->model->cfg.n_ctx); /* 0: as there */
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
-    o.max_docs = a->limit;
+    o.max_docs = (int64_t)a->limit;
     o.kept = r->kept;
     o.interrupt = a->interrupt;
     struct slm2_ppl_result *p = calloc(1, sizeof *p);
@@ -291,6 +291,8 @@ static slm2_status open_task(const struct slm2_eval_args *a, const struct slm2_s
     *wanted_new = t->max_new;
     t->max_new = slm2_min_int(t->max_new, slm2_max_int(a->model->cfg.n_ctx / 2, 1)); /* the prompt needs room, too */
     slm2_status st = check_parts(t, err);
+    if (st == SLM2_OK && t->kind == SLM2_TASK_PERPLEXITY && a->limit > 0 && a->limit < 1)
+        st = slm2_fail(err, SLM2_EUSAGE, "%s: limit %g is a part of its items, but texts are not counted before they are read; want a whole number, or leave the task out", t->name, a->limit);
     if (st != SLM2_OK) slm2_task_free(t);
     return st;
 }

@@ -24,7 +24,7 @@ struct slm2_eval_args {
     int n_tasks;
     const char *task_dir;           /* where names are looked up; NULL: configs/tasks */
     const char *data_dir;           /* where the tasks' data lie; NULL: only beside their YAML files */
-    int64_t limit;                  /* items of each task; 0: all */
+    double limit;                   /* items of each task; below 1 a part of them, rounded up; 0: all */
     int n_shot;                     /* > 0 overrides the tasks' own; 0: theirs; < 0: none */
     int64_t seed;                   /* added to the seed of each task */
     const char *backend, *isa;

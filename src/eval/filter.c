@@ -4,7 +4,7 @@
 
 #include <utf8proc.h>
 
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task.h"
 
 static const char *const plain[] = {"strip", "lstrip", "first_line", "first_word", "one_space", "lower", "capitalize", "no_punctuation", "spaces", "first_number", "last_number", "wikihow", NULL};

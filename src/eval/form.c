@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task.h"
 
 static slm2_status str(const json_t *item, const char *key, const char **s, size_t *n, struct slm2_err *err)

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "eval/metric.h"
+#include "eval/report.h"
 #include "eval/task.h"
 
 static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_string("N/A"); }
@@ -146,7 +147,7 @@ static json_t *config(const struct slm2_eval_result *r, const struct slm2_eval_a
     if (a->adapter && *a->adapter) json_object_set_new(j, "model_args", json_sprintf("%s,peft=%s", a->model_name ? a->model_name : "", a->adapter));
     json_object_set_new(j, "batch_sizes", json_array());
     json_object_set_new(j, "device", json_string(a->backend ? a->backend : "cpu"));
-    json_object_set_new(j, "limit", a->limit > 0 ? json_integer((json_int_t)a->limit) : json_null());
+    json_object_set_new(j, "limit", a->limit > 0 ? slm2_eval_limit_json(a->limit) : json_null());
     json_object_set_new(j, "bootstrap_iters", json_integer(a->bootstrap_iters < 0 ? 0 : a->bootstrap_iters > 0 ? a->bootstrap_iters : SLM2_BOOTSTRAP_ITERS));
     static const struct { const char *key; int value; } seeds[] = {{"random_seed", 0}, {"numpy_seed", 1234}, {"torch_seed", 1234}};
     for (size_t i = 0; i < 3; i++) json_object_set_new(j, seeds[i].key, json_integer(seeds[i].value));
@@ -171,10 +172,9 @@ json_t *slm2_harness_json(const struct slm2_eval_result *r, const struct slm2_ev
     json_object_set_new(j, "date", json_real((double)time(NULL)));
     json_object_set_new(j, "lm_eval_version", json_string("slm2 " SLM2_VERSION));
     json_object_set_new(j, "transformers_version", json_null());
-    json_object_set_new(j, "tokenizer_pad_token", json_null());
-    json_object_set_new(j, "tokenizer_bos_token", json_null());
     snprintf(text, sizeof text, "%d", (int)eos);
-    json_object_set_new(j, "tokenizer_eos_token", eos_text ? json_pack("[s%, s]", eos_text, n_eos, text) : json_null());
+    static const char *const tokens[] = {"tokenizer_pad_token", "tokenizer_bos_token", "tokenizer_eos_token"}; /* of this family all three are one */
+    for (size_t i = 0; i < 3; i++) json_object_set_new(j, tokens[i], eos_text ? json_pack("[s%, s]", eos_text, n_eos, text) : json_null());
     json_object_set_new(j, "eot_token_id", json_integer(eos));
     json_object_set_new(j, "max_length", json_integer(a->model->cfg.n_ctx));
     json_object_set_new(j, "task_hashes", r->samples ? task_hashes(r->samples) : json_object());

@@ -10,7 +10,7 @@
 #include "base/num.h"
 #include "data/corpus.h"
 #include "eval/form.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 
 /* ---- measures -------------------------------------------------------------------------------------------------------- */
 double slm2_ppl_token(const struct slm2_ppl *p) { return exp(-p->sum_logprob / (double)p->n_tokens); }

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "data/records.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task_impl.h"
 #include "tok/chat.h"
 
@@ -63,6 +63,20 @@ static size_t index_in(const json_t *texts, const char *s)
     return i;
 }
 
+/* What a key names that is none of the labels, as where a set has both: "C" of 1, 2, 3, or "3" of A, B, C. */
+static size_t place_of(const char *s, size_t n)
+{
+    if (!s[0] || s[1]) return n;
+    return s[0] >= 'A' && s[0] <= 'Z' ? (size_t)(s[0] - 'A') : s[0] >= '1' && s[0] <= '9' ? (size_t)(s[0] - '1') : n;
+}
+
+/* A whole number, whatever type a converter made of it: 1, 1.0 or true; n: none. */
+static size_t index_of(const json_t *v, size_t n)
+{
+    double x = json_is_boolean(v) ? json_is_true(v) : json_is_number(v) ? json_number_value(v) : -1;
+    return x >= 0 && x < (double)n && x == (double)(size_t)x ? (size_t)x : n;
+}
+
 /* Number of the right one of p->texts: by its label, number, text or letter. */
 static slm2_status find_gold(const struct slm2_task *t, const json_t *item, struct picked *p, struct slm2_err *err)
 {
@@ -73,11 +87,12 @@ static slm2_status find_gold(const struct slm2_task *t, const json_t *item, stru
     else if (json_is_array(right)) {
         if (json_array_size(right) != n) return slm2_fail(err, SLM2_EFORMAT, "field \"%s\" has %zu marks for %zu answers", t->gold, json_array_size(right), n);
         for (size_t i = n; i-- > 0;) {
-            p->is_true[i] = json_integer_value(json_array_get(right, i)) == 1;
+            p->is_true[i] = index_of(json_array_get(right, i), 2) == 1;
             if (p->is_true[i]) p->gold = i;
         }
     } else if (right) {
-        json_t *text = string_of(right, t->gold), *labels = NULL;
+        bool whole = json_is_real(right) && index_of(right, 1000) < 1000; /* 3.0 is the label "3" */
+        json_t *text = whole ? json_sprintf("%.0f", json_real_value(right)) : string_of(right, t->gold), *labels = NULL;
         const char *s = text ? json_string_value(text) : "";
         if (t->labels.n == 1) {
             slm2_status st = list_of(&t->labels, item, "labels", &labels, err);
@@ -86,15 +101,17 @@ static slm2_status find_gold(const struct slm2_task *t, const json_t *item, stru
                 return st;
             }
             p->gold = index_in(labels, s);
+            if (p->gold == json_array_size(labels)) p->gold = place_of(s, n);
             json_decref(labels);
         } else if (t->labels.n > 1) {
             for (int i = t->labels.n; i-- > 0;)
                 if (strcmp(slm2_str_at(&t->labels, i), s) == 0) p->gold = (size_t)i;
-        } else if (json_is_integer(right)) {
-            p->gold = json_integer_value(right) < 0 ? n : (size_t)json_integer_value(right);
-        } else {
+        } else if (!json_is_string(right)) {
+            p->gold = index_of(right, n);
+        } else { /* a text comes before its number: choices may be numbers */
             p->gold = index_in(p->texts, s);
-            if (p->gold == n && s[0] >= 'A' && s[0] <= 'Z' && !s[1]) p->gold = (size_t)(s[0] - 'A');
+            if (p->gold == n && *s && strspn(s, "0123456789") == strlen(s)) p->gold = (size_t)strtoul(s, NULL, 10);
+            else if (p->gold == n) p->gold = place_of(s, n);
         }
         json_decref(text);
     }

@@ -43,14 +43,16 @@ void slm2_eval_result_free(struct slm2_eval_result *r)
 /* ---- JSON ------------------------------------------------------------------------------------------------------------------- */
 static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_string("N/A"); }
 
+json_t *slm2_eval_limit_json(double limit) { return limit > 0 && limit < 1 ? json_real(limit) : json_integer((json_int_t)limit); }
+
 slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_result *r, struct slm2_err *err)
 {
     static const char *const parts[] = {"results", "groups", "group_subtasks", "versions", "n-shot", "n-samples", "higher_is_better", "configs"};
     r->json = json_object();
     r->samples = a->samples ? json_object() : NULL;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) json_object_set_new(r->json, parts[i], json_object());
-    json_t *config = json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:i}", "model", a->model_name ? a->model_name : "", "program", "slm2 " SLM2_VERSION, "eval_version", SLM2_EVAL_VERSION, "limit",
-                               (json_int_t)a->limit, "n_shot", a->n_shot ? json_integer(a->n_shot < 0 ? 0 : a->n_shot) : json_null(), "seed", (json_int_t)a->seed, "n_ctx", a->model->cfg.n_ctx);
+    json_t *config = json_pack("{s:s, s:s, s:i, s:o, s:o, s:I, s:i}", "model", a->model_name ? a->model_name : "", "program", "slm2 " SLM2_VERSION, "eval_version", SLM2_EVAL_VERSION, "limit",
+                               slm2_eval_limit_json(a->limit), "n_shot", a->n_shot ? json_integer(a->n_shot < 0 ? 0 : a->n_shot) : json_null(), "seed", (json_int_t)a->seed, "n_ctx", a->model->cfg.n_ctx);
     if (config && a->adapter && *a->adapter) json_object_set_new(config, "adapter", json_string(a->adapter));
     if (!config || json_object_set_new(r->json, "config", config)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
     return SLM2_OK;
@@ -77,9 +79,12 @@ static json_t *task_json(const struct slm2_eval_args *a, const struct slm2_task 
 {
     json_t *j = json_pack("{s:s, s:s, s:i, s:o, s:i, s:s, s:I, s:f}", "task", t->name, "kind", slm2_task_kinds[t->kind], "version", t->version, "data", strings_json(&t->data), "num_fewshot", t->n_shot, "rules",
                           slm2_task_rules[t->rules], "seed", (json_int_t)t->seed, "seconds", seconds);
-    const struct { const char *key, *value; } texts[] = {{"doc_to_text", t->prompt}, {"description", t->description}, {"target_delimiter", t->delimiter}, {"chat_template", t->chat}};
+    bool asks = t->kind != SLM2_TASK_PERPLEXITY;
+    const struct { const char *key, *value; } texts[] = {{"doc_to_text", t->prompt}, {"description", t->description}, {"doc_to_target", !asks ? "" : t->kind == SLM2_TASK_WORD ? t->target : t->gold},
+                                                         {"target_delimiter", t->delimiter}, {"fewshot_delimiter", asks ? t->separator : ""}, {"chat_template", t->chat}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (*texts[i].value) json_object_set_new(j, texts[i].key, json_string(texts[i].value));
+    if (t->kind == SLM2_TASK_CHOICE) json_object_set_new(j, "doc_to_choice", *t->contexts ? json_string(t->contexts) : t->choices.n == 1 ? json_string(*(char **)t->choices.items) : strings_json(&t->choices));
     if (t->items) json_object_set_new(j, "n_items", json_integer((json_int_t)json_array_size(t->items)));
     if (t->kind != SLM2_TASK_PERPLEXITY) {
         json_object_set_new(j, "truncated", json_integer((json_int_t)n_cut));

@@ -6,6 +6,7 @@
 #include "eval/metric.h"
 #include "eval/suite.h"
 
+json_t *slm2_eval_limit_json(double limit); /* a whole number from 1 on, a part below */
 slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_result *r, struct slm2_err *err); /* the JSON frame */
 slm2_status slm2_eval_put(struct slm2_eval_result *r, const struct slm2_eval_metric *m, const char *task, const char *metric, struct slm2_err *err);
 /* The figures from `first` on belong to t: into the JSON and the ledger. */

@@ -157,6 +157,7 @@ slm2_status slm2_reported_markdown(const struct slm2_eval_result *r, const json_
     size_t i;
     slm2_buf_printf(out, "# Evaluation of %s\n\n", name);
     if (json_integer_value(limit) > 0) slm2_buf_printf(out, "Only the first %lld items of each task.\n\n", (long long)json_integer_value(limit));
+    if (json_real_value(limit) > 0) slm2_buf_printf(out, "Only the first %g %% of the items of each task.\n\n", 100 * json_real_value(limit));
     json_array_foreach(tables, i, t) put_table(out, r, t, name);
     slm2_buf_puts(out, "## All figures\n\n| task | shots | items | metric | value | standard error |\n|---|---|---|---|---|---|\n");
     for (int k = 0; k < r->n; k++) {

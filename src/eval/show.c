@@ -80,7 +80,7 @@ static slm2_status show_task(const struct slm2_task *t, bool json, struct slm2_b
     return slm2_buf_check(out, err);
 }
 
-slm2_status slm2_show(const struct slm2_suite *s, const char *data_dir, int64_t limit, int64_t seed, bool json, struct slm2_buf *out, struct slm2_err *err)
+slm2_status slm2_show(const struct slm2_suite *s, const char *data_dir, double limit, int64_t seed, bool json, struct slm2_buf *out, struct slm2_err *err)
 {
     for (int i = 0; i < s->n_task; i++) {
         const struct slm2_suite_task *which = &s->task[i];

@@ -8,7 +8,7 @@
  * NULL without memory. */
 json_t *slm2_show_item(const struct slm2_task *t, size_t i, const struct slm2_requests *r);
 /* The first `limit` items of every task of the suite: as text, or one JSON object a line. */
-slm2_status slm2_show(const struct slm2_suite *s, const char *data_dir, int64_t limit, int64_t seed, bool json, struct slm2_buf *out, struct slm2_err *err);
+slm2_status slm2_show(const struct slm2_suite *s, const char *data_dir, double limit, int64_t seed, bool json, struct slm2_buf *out, struct slm2_err *err);
 /* One line for each group and task of the folder (NULL: configs/tasks): name, examples, metrics, where the data lie. */
 slm2_status slm2_show_list(const char *folder, struct slm2_buf *out, struct slm2_err *err);
 #endif

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "eval/task.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "data/records.h"
 #include "eval/form.h"
 #include "eval/pyrandom.h"
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 #include "eval/task_impl.h"
 
 const char *const slm2_task_kinds[] = {"choice", "word", "generate", "perplexity", NULL};
@@ -240,8 +241,10 @@ static slm2_status read_part(struct loading *l, const char *path, bool *whole, s
     *whole = false;
     while (st == SLM2_OK && (st = slm2_lines_next(lines, &line, &n, err)) == SLM2_OK && line) {
         json_t *j;
+        bool first = slm2_lines_number(lines) == 1, mark = first && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0;
+        if (mark) line += 3, n -= 3;
         size_t blank = slm2_py_lstrip(line, n);
-        if (slm2_lines_number(lines) == 1 && blank < n && line[blank] == '[') {
+        if (first && blank < n && line[blank] == '[') {
             *whole = true;
             break;
         }
@@ -367,7 +370,8 @@ static slm2_status draw_all(struct slm2_task *t, const struct slm2_task_opts *o,
     for (uint32_t i = 0; i < n; i++) t->order[i] = i;
     slm2_pyrandom_seed(&r, (uint64_t)slm2_task_draw_seed(t, o->seed));
     if (t->rules == SLM2_RULES_V03) slm2_pyrandom_shuffle(&r, t->order, (uint32_t)n);
-    t->n = o->limit > 0 ? slm2_min_size(n, (size_t)o->limit) : n;
+    double limit = o->limit > 0 && o->limit < 1 ? ceil((double)n * o->limit) : o->limit;
+    t->n = limit > 0 && limit < (double)n ? (size_t)limit : n;
     for (size_t i = 0; i < t->n && k && st == SLM2_OK; i++) st = draw(t, &r, t->order[i], drawn, t->shot + i * k, err);
     free(drawn);
     return st;

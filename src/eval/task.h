@@ -50,7 +50,7 @@ struct slm2_task_opts {
     const char *data_dir; /* where data files are looked for when they lie neither at their path nor beside the YAML; NULL: nowhere else */
     const char *part;     /* one of the task's `each`; NULL when it has none */
     int n_shot, rules;    /* < 0: as the task says */
-    int64_t limit;        /* items; 0: all */
+    double limit;         /* items; below 1 a part of them, rounded up; 0: all */
     int64_t seed;         /* added to the task's */
 };
 /* Reads the definition and its data (perplexity: only finds it), and draws the examples.  o NULL: nothing set, n_shot and rules the task's.

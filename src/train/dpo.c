@@ -215,16 +215,6 @@ static slm2_status reference(struct set *s, const char *name, const char *model,
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------------ */
-/* "train.orca_dpo_pairs", with a number behind the format from its second source on. */
-static void label_of(char *out, size_t cap, const char *list, const struct slm2_pair_source *sources, int i)
-{
-    const char *format = slm2_pref_formats[sources[i].format];
-    int earlier = 0;
-    for (int k = 0; k < i; k++) earlier += sources[k].format == sources[i].format;
-    if (earlier) snprintf(out, cap, "%s.%s-%d", list, format, earlier + 1);
-    else snprintf(out, cap, "%s.%s", list, format);
-}
-
 static slm2_status account_file(const char *label, const struct slm2_pair_file *f, struct slm2_ledger *ledger, struct slm2_err *err)
 {
     struct slm2_map m;
@@ -242,30 +232,22 @@ static slm2_status account_file(const char *label, const struct slm2_pair_file *
 static slm2_status account(const char *list, const struct slm2_conf_list *sources, const struct slm2_pairs *p, struct slm2_tune *tune, struct slm2_err *err)
 {
     for (int i = 0; i < sources->n; i++) {
-        enum { RECORDS = SLM2_PREF_N_VERDICT, CUT_PROMPT, CUT_ANSWER, N_COUNT };
-        int64_t n[N_COUNT] = {0};
-        char label[100];
-        struct slm2_buf line = {0};
-        label_of(label, sizeof label, list, sources->items, i);
-        for (int k = 0; k < p->n_file; k++) {
-            const struct slm2_pair_file *f = &p->file[k];
-            if (f->source != i) continue;
-            for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) n[v] += f->n[v], n[RECORDS] += f->n[v];
-            n[CUT_PROMPT] += f->n_cut_prompt;
-            n[CUT_ANSWER] += f->n_cut_answer;
-            SLM2_TRY(account_file(label, f, tune->ledger, err));
-        }
-        for (int v = 0; v < N_COUNT; v++) {
-            static const char *const more[] = {"records", "cut_prompt", "cut_answer"};
-            const char *name = v < RECORDS ? slm2_pref_verdicts[v] : more[v - RECORDS];
+        struct slm2_pair_count c;
+        slm2_pairs_count(p, list, sources->items, i, &c);
+        for (int k = 0; k < p->n_file; k++)
+            if (p->file[k].source == i) SLM2_TRY(account_file(c.name, &p->file[k], tune->ledger, err));
+        const struct { const char *name; int64_t v; } more[] = {{"records", c.records}, {"cut_prompt", c.cut_prompt}, {"cut_answer", c.cut_answer}};
+        for (size_t v = 0; v < SLM2_PREF_N_VERDICT + sizeof more / sizeof more[0]; v++) {
+            bool verdict = v < SLM2_PREF_N_VERDICT;
             char key[160];
-            snprintf(key, sizeof key, "%s.%s", label, name);
-            slm2_ledger_figure(tune->ledger, key, (double)n[v]);
-            if (n[v] && v != SLM2_PREF_KEEP && v != RECORDS) slm2_buf_printf(&line, ", %s %lld", name, (long long)n[v]);
+            snprintf(key, sizeof key, "%s.%s", c.name, verdict ? slm2_pref_verdicts[v] : more[v - SLM2_PREF_N_VERDICT].name);
+            slm2_ledger_figure(tune->ledger, key, (double)(verdict ? c.n[v] : more[v - SLM2_PREF_N_VERDICT].v));
         }
-        slm2_log(SLM2_INFO, "%s: records %lld, keep %lld%s", label, (long long)n[RECORDS], (long long)n[SLM2_PREF_KEEP], line.v ? line.v : "");
-        slm2_buf_free(&line);
     }
+    struct slm2_buf text = {0};
+    slm2_pairs_text(p, list, sources->items, sources->n, &text);
+    if (text.n) slm2_log(SLM2_INFO, "%.*s", (int)text.n - 1, text.v);
+    slm2_buf_free(&text);
     return SLM2_OK;
 }
 
@@ -290,19 +272,27 @@ static void hash_of_all(struct dpo *d, const char *model, struct slm2_tune *tune
     slm2_ledger_run(tune->ledger, "model_sha256", model);
 }
 
-static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
+static struct slm2_pair_opts pair_opts(const struct opts *o)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
-    const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
-    char model[65];
     po.chat = o->tune.chat;
     po.empty_system = o->empty_system;
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
     po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
+    return po;
+}
+
+static slm2_status no_data(struct slm2_err *err) { return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}"); }
+
+static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
+{
+    const struct slm2_pair_opts po = pair_opts(o);
+    const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
+    char model[65];
     d->o = o;
     SLM2_TRY(check(o, tune, err));
-    if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}");
+    if (o->data.n == 0) return no_data(err);
     for (int i = 0; i < 2; i++) {
         SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
@@ -336,6 +326,37 @@ slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_resul
     slm2_pairs_free(&d.valid.p);
     free(d.train.ref);
     free(d.valid.ref);
+    slm2_buf_free(&dump);
+    slm2_tune_settings_free(slm2_dpo_settings, &o, args);
+    return st;
+}
+
+slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    struct opts o = {0};
+    struct slm2_buf dump = {0};
+    struct slm2_tok *tok = NULL;
+    slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, sizeof o, args, &dump, err);
+    *json = json_object();
+    if (st == SLM2_OK && o.data.n == 0) st = no_data(err);
+    if (st == SLM2_OK) st = slm2_tune_tok(&tok, &o.tune, err);
+    const struct slm2_pair_opts po = pair_opts(&o);
+    const struct { const char *name, *count; const struct slm2_conf_list *sources; } lists[] = {{"train", "pairs", &o.data}, {"valid", "valid_pairs", &o.valid}};
+    for (int i = 0; i < 2 && st == SLM2_OK; i++) {
+        struct slm2_pairs p;
+        if ((st = slm2_pairs_load(&p, lists[i].sources->items, lists[i].sources->n, tok, &po, err)) != SLM2_OK) break;
+        slm2_pairs_text(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n, text);
+        json_object_set_new(*json, lists[i].name, slm2_pairs_json(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n));
+        json_object_set_new(*json, lists[i].count, json_integer(p.n));
+        if (i == 0) {
+            int64_t n_update = (p.n * o.tune.epochs + o.tune.batch - 1) / o.tune.batch;
+            slm2_buf_printf(text, "%lld epochs of %d pairs in updates of %lld: %lld updates\n", (long long)o.tune.epochs, p.n, (long long)o.tune.batch, (long long)n_update);
+            json_object_set_new(*json, "updates", json_integer(n_update));
+        }
+        slm2_pairs_free(&p);
+    }
+    if (st == SLM2_OK) st = *json ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
+    slm2_tok_free(tok);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_dpo_settings, &o, args);
     return st;

@@ -137,6 +137,7 @@ slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_resul
 /* What the data of these settings come to, for people (text) and as JSON; trains nothing, wants no model. */
 slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
+slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err); /* likewise */
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 extern const struct slm2_opt slm2_sft_settings[], slm2_dpo_settings[], slm2_selfknow_settings[]; /* for --help */
 extern const size_t slm2_sft_settings_size, slm2_dpo_settings_size, slm2_selfknow_settings_size;

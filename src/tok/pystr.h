@@ -1,7 +1,7 @@
 /* pystr.h - what Python's strings do, for prompts that must be the same to the byte: white space, len, lower and capitalize by Unicode.
  * Texts are UTF-8; bytes that are not stay as they are and count as one character each. */
-#ifndef SLM2_EVAL_PYSTR_H
-#define SLM2_EVAL_PYSTR_H
+#ifndef SLM2_TOK_PYSTR_H
+#define SLM2_TOK_PYSTR_H
 #include "base/buf.h"
 
 bool slm2_py_isspace(int32_t c);                        /* str.isspace of one character */

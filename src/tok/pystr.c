@@ -1,5 +1,5 @@
 /* pystr.c - Unicode by utf8proc, the sets and exceptions by CPython's documentation. */
-#include "eval/pystr.h"
+#include "tok/pystr.h"
 
 #include <utf8proc.h>
 
