@@ -180,6 +180,16 @@ static slm2_status info_vocab(json_t *j, const char *path, struct slm2_err *err)
     return SLM2_OK;
 }
 
+/* The vocabulary and the template of a model's or an adapter's folder; an adapter without them is computed with its model's. */
+static void put_vocab(json_t *j, const char *dir)
+{
+    enum slm2_chat_template tmpl;
+    struct slm2_err why;
+    if (!slm2_tok_in_dir(dir)) set_str(j, "vocabulary", "none in this folder");
+    else if (info_vocab(j, dir, &why) != SLM2_OK) set_str(j, "vocabulary", why.msg);
+    if (slm2_chat_detect(dir, &tmpl)) set_str(j, "chat_template", slm2_chat_names[tmpl]);
+}
+
 static slm2_status info_config(json_t *j, const char *path, struct slm2_err *err)
 {
     json_t *text;
@@ -270,9 +280,7 @@ static slm2_status info_model_folder(json_t *j, const char *dir, bool list, stru
     set_int(j, "files", ts.n_map);
     put_tensors(j, &ts, list);
     slm2_tensors_free(&ts);
-    struct slm2_err why;
-    if (info_vocab(j, dir, &why) != SLM2_OK) set_str(j, "vocabulary", in_dir(path, dir, "tokenizer.json") ? why.msg : "none in this folder");
-    if (in_dir(path, dir, "tokenizer_config.json")) set_str(j, "chat_template", slm2_chat_names[slm2_chat_detect(dir)]);
+    put_vocab(j, dir);
     return SLM2_OK;
 }
 
@@ -290,6 +298,7 @@ static slm2_status info_adapter(json_t *j, const char *dir, const char *config, 
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, SLM2_LORA_WEIGHTS, err));
     SLM2_TRY(info_safetensors(j, path, list, err));
     set_str(j, "kind", in_dir(path, dir, "MANIFEST.json") ? "checkpoint of a LoRA adapter (PEFT)" : "LoRA adapter (PEFT)");
+    put_vocab(j, dir);
     return SLM2_OK;
 }
 
