@@ -66,7 +66,7 @@ struct chat {
 static slm2_status add_message(struct chat *c, const char *role, const char *text, size_t n, struct slm2_err *err)
 {
     json_t *m = json_object();
-    if (json_object_set_new(m, "role", json_string(role)) || json_object_set_new(m, "content", slm2_use_text_json(text, n)) || json_array_append(c->messages, m)) {
+    if (json_object_set_new(m, "role", json_string(role)) || json_object_set_new(m, "content", slm2_json_text(text, n)) || json_array_append(c->messages, m)) {
         json_decref(m);
         return slm2_fail(err, SLM2_ENOMEM, "no memory for the message");
     }

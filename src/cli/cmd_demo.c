@@ -444,7 +444,7 @@ static slm2_status chat(struct demo *d, struct slm2_err *err)
         char key[40];
         slm2_status st = ask(d, in_out(d, "model-q8_0.gguf", path), questions[i], &answer, err);
         if (st == SLM2_OK) {
-            json_t *text = slm2_use_text_json(answer.v ? answer.v : "", answer.n); /* bytes that are not UTF-8 are replaced */
+            json_t *text = slm2_json_text(answer.v ? answer.v : "", answer.n); /* bytes that are not UTF-8 are replaced */
             slm2_buf_printf(&d->text, "  %-14s > %s\n  %-14s   %s\n", i ? "" : "chat", questions[i], "", text ? json_string_value(text) : "");
             snprintf(key, sizeof key, "chat.%zu", i);
             json_object_set_new(d->summary, key, text);

@@ -171,19 +171,3 @@ json_t *slm2_use_ids_json(const int32_t *ids, size_t n)
     for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
     return list;
 }
-
-json_t *slm2_use_text_json(const char *text, size_t n)
-{
-    struct slm2_buf clean = {0};
-    slm2_buf_puts(&clean, "");
-    for (size_t at = 0; at < n;) {
-        int32_t cp;
-        size_t len = slm2_utf8_next((const uint8_t *)text + at, n - at, &cp);
-        if (cp < 0) slm2_buf_puts(&clean, "\xef\xbf\xbd");
-        else slm2_buf_put(&clean, text + at, len);
-        at += len;
-    }
-    json_t *j = clean.failed ? NULL : json_stringn(clean.v ? clean.v : "", clean.n);
-    slm2_buf_free(&clean);
-    return j;
-}

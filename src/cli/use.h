@@ -1,4 +1,4 @@
-/* use.h - what the commands that run a model share: opening model, engine and tokenizer, lists of ids, text as JSON. */
+/* use.h - what the commands that run a model share: opening model, engine and tokenizer, lists of ids. */
 #ifndef SLM2_CLI_USE_H
 #define SLM2_CLI_USE_H
 #include "base/conf.h"
@@ -65,6 +65,4 @@ slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err);
 json_t *slm2_use_ids_json(const int32_t *ids, size_t n);
-/* A JSON string of text; bytes that are not UTF-8 become U+FFFD. */
-json_t *slm2_use_text_json(const char *text, size_t n);
 #endif
