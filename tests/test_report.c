@@ -213,7 +213,6 @@ static void make_runs(const char *dir)
     }
     assert_int_equal(slm2_ledger_close(l, &err), SLM2_OK);
     put_file(dir, "eval.json", "{\"results\": {\"arc<x>\": {\"acc\": 0.4375, \"acc_stderr\": 0.0123}}}");
-    put_file(dir, "quant.json", "[{\"format\": \"Q8_0\", \"bytes\": 2097152, \"perplexity\": 35.5, \"ratio\": 1.0004, \"rmse\": 0.00123}, {\"format\": \"F16\"}]");
     put_file(dir, "data/manifest.json", "{\"sources\": [{\"name\": \"web\", \"lang\": \"en\", \"license\": \"MIT\", \"tokens\": {\"train\": 900, \"val\": 100}, "
                                         "\"inputs\": [{\"file\": \"web.jsonl\", \"bytes\": 10, \"sha256\": \"feed\"}]}]}");
 }
@@ -240,8 +239,8 @@ static void test_page(void **state)
     assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);
     expect_well_formed(page.v);
     static const char *const want[] = {"A &lt;title&gt;", "Pre-training", "Preference optimisation", "26.0 M", "41.0 k", "unigram entropy <b>9.25</b>", "held out <b>7</b>", "warm-up", "inverse root",
-                                       ("<small>30\xE2\x80\x93" "40</small>"), "web &lt;b&gt;", "CC0 &amp; mine", "abc123", "feed", "loss &lt; 8 &amp; done", "arc&lt;x&gt;", "0.4375", "0.0123", "Q8_0",
-                                       "2.00 MiB", "1.0004", "0.00123", "0.385", "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k",
+                                       ("<small>30\xE2\x80\x93" "40</small>"), "web &lt;b&gt;", "CC0 &amp; mine", "abc123", "feed", "loss &lt; 8 &amp; done", "arc&lt;x&gt;", "0.4375", "0.0123", "0.385",
+                                       "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k",
                                        "Log-probability of held-out answers", "chosen answer <b>-71.5</b>", "rejected answer <b>-96</b>", "Log-probability of each update&#39;s answers", "chosen answer <b>-75</b>"};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) expect_text(&page, want[i]);
     static const char *const never[] = {"<script", "<img", "http:", "https:", "url(", "@import", "nan", "inf "};
@@ -372,11 +371,11 @@ static void test_failures(void **state)
     assert_non_null(strstr(err.msg, "pretrain/run.sqlite"));
     put_file(dir, "pretrain/run.sqlite", "");
     make_runs(dir);
-    put_file(dir, "quant.json", "[{\"format\": ");
+    put_file(dir, "compare.json", "[{\"models\": ");
     assert_int_equal(slm2_report_write(dirs, 1, out, NULL, &err), SLM2_EFORMAT);
-    assert_non_null(strstr(err.msg, "quant.json"));
+    assert_non_null(strstr(err.msg, "compare.json"));
     assert_false(slm2_path_exists(out));
-    put_file(dir, "quant.json", "{\"a\": [1]}"); /* of another form: nothing to show */
+    put_file(dir, "compare.json", "{\"a\": [1]}"); /* of another form: nothing to show */
     put_file(dir, "eval.json", "[3]");
     put_file(dir, "data/manifest.json", "{\"sources\": [1, {\"inputs\": 2}]}");
     assert_int_equal(slm2_report_write(dirs, 1, out, NULL, &err), SLM2_OK);
