@@ -179,7 +179,7 @@ static const struct slm2_opt show_table[] = {
     {.name = "judgements", OPT(judgements, STR), .def = "!", .help = "JSONL file of judgements, ours or FastChat's; of one model or several"},
     {.name = "judge", OPT(judge, STR), .help = "whose judgements; default: the only judge in the file"},
     {.name = "out", OPT(out, STR), .help = "file for the scores as JSON; as RUN/mtbench.json it is in `slm2 report RUN`", .alias = 'o'},
-    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, shown beneath the table where the file is there"},
+    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, put beside ours in table, JSON and page where the file is there"},
     {.name = "json", OPT(json, BOOL), .help = "the scores as one JSON object instead of the table"},
     {.name = NULL},
 };
@@ -194,13 +194,13 @@ static int show(const struct show_opts *o)
     int rc = 0;
     slm2_status st = read_data(&d, o->data, false, &err);
     if (st == SLM2_OK) st = slm2_mt_scores(&d, o->judgements, *o->judge ? o->judge : NULL, &scores, &err);
+    if (st == SLM2_OK && slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
+    if (st == SLM2_OK) slm2_mt_published(scores, published);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(scores, o->out, &err);
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(scores));
     else if (st == SLM2_OK) {
         slm2_mt_table(scores, &out);
-        if (slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
-        slm2_mt_published(published, &out);
-        if (st == SLM2_OK) st = slm2_buf_check(&out, &err);
+        st = slm2_buf_check(&out, &err);
         if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
     }
     json_decref(scores);
