@@ -470,6 +470,30 @@ static void test_json_parse(void **state)
     slm2_buf_free(&deep);
 }
 
+/* Any bytes as text: what is UTF-8 stays, NUL too; each other byte is U+FFFD.  Jansson takes the result. */
+static void test_json_text(void **state)
+{
+#define X "\xEF\xBF\xBD"
+    static const struct { const char *bytes; size_t n; const char *text; size_t n_text; } cases[] = {
+        {"", 0, "", 0}, {"a\0b", 3, "a\0b", 3}, {"\xC3\xA9\xF0\x9F\x98\x80", 6, "\xC3\xA9\xF0\x9F\x98\x80", 6}, {"a\xFF\0b", 4, "a" X "\0b", 6}, {"\xE2\x82", 2, X X, 6}, {"\xE2\x82" "a", 3, X X "a", 7},
+        {"\xC0\x80", 2, X X, 6}, {"\xED\xA0\x80", 3, X X X, 9}, {"\xF4\x90\x80\x80", 4, X X X X, 12}, {"\x80\xC3", 2, X X, 6}};
+#undef X
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct slm2_buf b = {0};
+        json_t *j = slm2_json_text(cases[i].bytes, cases[i].n);
+        slm2_utf8_clean(cases[i].bytes, cases[i].n, &b);
+        assert_true(j && json_string_length(j) == cases[i].n_text && b.n == cases[i].n_text);
+        assert_memory_equal(json_string_value(j), cases[i].text, cases[i].n_text);
+        if (b.n) assert_memory_equal(b.v, cases[i].text, b.n);
+        json_decref(j);
+        slm2_buf_free(&b);
+    }
+    json_t *none = slm2_json_text(NULL, 0); /* of an empty buffer */
+    assert_true(none && json_string_length(none) == 0);
+    json_decref(none);
+}
+
 static void test_json_members(void **state)
 {
     (void)state;
@@ -677,6 +701,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_lines_limit, make_dir, remove_dir),
     cmocka_unit_test_setup_teardown(test_lines_damaged, make_dir, remove_dir),
     cmocka_unit_test(test_json_parse),
+    cmocka_unit_test(test_json_text),
     cmocka_unit_test_setup_teardown(test_json_members, make_dir, remove_dir),
     cmocka_unit_test(test_rng_known),
     cmocka_unit_test(test_rng_moments),

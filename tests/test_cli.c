@@ -11,6 +11,8 @@
 #include "base/json.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
+#include "tok/chat.h"
+#include "tok/tok.h"
 
 static char program[PATH_MAX];
 static struct slm2_buf out, err_out; /* of the last run */
@@ -367,6 +369,88 @@ static void test_adapter(void **state)
     expect(args, 1, NULL, "no-adapter/adapter_config.json");
 }
 
+/* turns of the only answer in a file of `mtbench answer`, as text */
+static char *turns_in(const char *path)
+{
+    struct slm2_buf text = {0};
+    struct slm2_err err;
+    json_t *j;
+    if (slm2_file_read(&text, path, 1 << 20, &err) != SLM2_OK || slm2_json_parse(&j, text.v, text.n, path, &err) != SLM2_OK) fail_msg("%s", err.msg);
+    char *turns = json_dumps(json_object_get(json_array_get(json_object_get(j, "choices"), 0), "turns"), 0);
+    assert_non_null(turns);
+    json_decref(j);
+    slm2_buf_free(&text);
+    return turns;
+}
+
+/* An adapter that brings a tokenizer and a template, beside a model whose own are others: the adapter's go before, and are said; what is merged computes the same. */
+static void test_adapter_tokenizer(void **state)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", broken[] = "{", zephyr[] = "{\"chat_template\": \"<|user|>\"}";
+    char dir[] = "/tmp/slm2-adapter-XXXXXX", here[PATH_MAX], args[2 * PATH_MAX];
+    struct slm2_buf vocab = {0};
+    struct slm2_tok *tok;
+    struct slm2_model *m;
+    struct slm2_err err;
+    (void)state;
+    assert_non_null(realpath(slm2_test_data("golden/tiny"), here));
+    assert_non_null(mkdtemp(dir));
+    char back[PATH_MAX], data[PATH_MAX];
+    assert_non_null(realpath(slm2_test_data("mtbench"), data));
+    assert_non_null(getcwd(back, sizeof back));
+    assert_int_equal(chdir(dir), 0);
+    for (int b = 0; b < 256; b++) slm2_buf_printf(&vocab, "%c%c== %d\n", digits[b >> 2], digits[(b & 3) << 4], b);
+    assert_int_equal(slm2_tok_open_memory(&tok, vocab.v, vocab.n, "bytes", &err), SLM2_OK);
+    assert_int_equal(slm2_dir_make("base", &err) || slm2_dir_make("a", &err), SLM2_OK);
+    static const char *const part[] = {"config.json", "model.safetensors"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(args, sizeof args, "%s/%s", here, part[i]);
+        char to[64];
+        snprintf(to, sizeof to, "base/%s", part[i]);
+        assert_int_equal(symlink(args, to), 0);
+    }
+    assert_int_equal(slm2_file_write("base/tokenizer.json", broken, sizeof broken - 1, &err) || slm2_file_write("base/tokenizer_config.json", zephyr, sizeof zephyr - 1, &err), SLM2_OK);
+    assert_int_equal(slm2_model_open(&m, "base", &err), SLM2_OK);
+    assert_int_equal(slm2_lora_add(m, &(struct slm2_lora_opts){.rank = 2, .alpha = 4, .targets = slm2_lora_all_targets()}, false, &err), SLM2_OK);
+    slm2_lora_start(m->lora, 1);
+    for (int i = 1; i < m->lora->params.n; i += 2) m->lora->params.v[i].master[0] = 3;
+    assert_int_equal(slm2_lora_save(m->lora, "base", "a", &err), SLM2_OK);
+    slm2_model_free(m);
+    expect("generate --model base --adapter a --prompt hi -n 1", 1, NULL, "base/tokenizer.json"); /* the adapter says nothing: the model's own, which is broken */
+    expect("info a", 0, "none in this folder", NULL);
+    assert_int_equal(slm2_tok_write_hf(tok, "a", slm2_chat_jinja(SLM2_CHAT_CHATML), 0, &err), SLM2_OK);
+    expect("info a", 0, "chatml", NULL);
+    expect("generate --model base --adapter a --prompt hi -n 1", 0, "", "a: the tokenizer is the adapter's own");
+    expect("generate --model base --adapter a --prompt hi -n 1 --tokenizer bundled", 2, NULL, "warning: the tokenizer knows 100289 ids"); /* --tokenizer goes before both */
+    expect("chat --model base --adapter a -n 1 </dev/null", 0, NULL, "a: the conversation has the form of the adapter's own template, chatml");
+    snprintf(args, sizeof args, "mtbench answer --data '%s' --limit 1 --max-new 8 --model base --adapter a --out beside.jsonl", data);
+    expect(args, 0, "1 answers", "a: the conversation has the form of the adapter's own template, chatml");
+    char *beside = turns_in("beside.jsonl");
+    snprintf(args, sizeof args, "mtbench answer --data '%s' --limit 1 --max-new 8 --model base --adapter a --out zephyr.jsonl --template zephyr", data);
+    expect(args, 0, "1 answers", "a: the tokenizer");
+    char *other = turns_in("zephyr.jsonl");
+    assert_string_not_equal(beside, other);
+    slm2_buf_clear(&vocab);
+    assert_int_equal(slm2_file_read(&vocab, "beside.jsonl", 1 << 20, &err), SLM2_OK);
+    assert_non_null(strstr(vocab.v, "\"model_id\":\"base+a\""));
+    expect("merge --model base --adapter a --out merged", 0, "merged", NULL);
+    static const char *const merged[] = {"merged", "merged/model.safetensors"}; /* a file's template is that of its folder */
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(args, sizeof args, "mtbench answer --data '%s' --limit 1 --max-new 8 --model %s --out merged%zu.jsonl", data, merged[i], i);
+        expect(args, 0, "1 answers", "2 answers ended at the limit");
+        snprintf(args, sizeof args, "merged%zu.jsonl", i);
+        char *turns = turns_in(args);
+        assert_string_equal(beside, turns);
+        free(turns);
+    }
+    free(beside);
+    free(other);
+    slm2_buf_free(&vocab);
+    slm2_tok_free(tok);
+    assert_int_equal(chdir(back), 0);
+    slm2_dir_remove(dir, NULL);
+}
+
 /* The example of `compare --help` that has tasks, as it stands there, in a folder where a small model plays the large one. */
 static void test_compare_example(void **state)
 {
@@ -417,7 +501,7 @@ int main(void)
     }
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
-                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_compare_example)};
+                                              cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_adapter_tokenizer), cmocka_unit_test(test_compare_example)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, make_dir, remove_dir);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

@@ -397,9 +397,16 @@ static void test_judge(void **state)
     assert_non_null(strstr(table.v, "tiny, judged by wise"));
     assert_non_null(strstr(table.v, "all                    3.11         3.00         3.25        9        1"));
     slm2_buf_clear(&table);
-    json_t *published = json_pack("[{s:s}, {s:s, s:s, s:[{s:s, s:[f]}]}]", "group", "other", "group", "mt_bench", "title", "MT-Bench, judged by X", "rows", "model", "theirs", "values", 5.42);
-    slm2_mt_published(published, &table);
-    assert_string_equal(table.v, "\npublished: MT-Bench, judged by X\n  theirs                        5.42\n");
+    json_t *published = json_pack("[{s:s}, {s:s, s:s, s:[{s:s, s:s, s:[f]}, {s:s, s:[f], s:s}]}]", "group", "other", "group", "mt_bench", "title", "MT-Bench, judged by X", "rows", "model", "theirs", "size", "1.6B", "values", 5.42,
+                                  "model", "others", "values", 3.0, "mark", "M");
+    slm2_mt_published(scores, NULL);
+    assert_null(json_object_get(scores, "published"));
+    slm2_mt_published(scores, published);
+    slm2_mt_table(scores, &table);
+    assert_non_null(strstr(table.v, "        9        1\n\npublished: MT-Bench, judged by X\n  theirs                        5.42\n  others                        3.00  from memory, unchecked\n"));
+    const json_t *rows = json_object_get(json_object_get(scores, "published"), "rows"), *first = json_array_get(rows, 0);
+    assert_true(json_array_size(rows) == 2 && json_number_value(json_object_get(first, "score")) == 5.42 && json_is_false(json_object_get(first, "unchecked")));
+    assert_string_equal(json_string_value(json_object_get(first, "size")), "1.6B");
     json_decref(published);
     slm2_buf_free(&table);
     json_decref(scores);

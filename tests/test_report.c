@@ -213,7 +213,6 @@ static void make_runs(const char *dir)
     }
     assert_int_equal(slm2_ledger_close(l, &err), SLM2_OK);
     put_file(dir, "eval.json", "{\"results\": {\"arc<x>\": {\"acc\": 0.4375, \"acc_stderr\": 0.0123}}}");
-    put_file(dir, "quant.json", "[{\"format\": \"Q8_0\", \"bytes\": 2097152, \"perplexity\": 35.5, \"ratio\": 1.0004, \"rmse\": 0.00123}, {\"format\": \"F16\"}]");
     put_file(dir, "data/manifest.json", "{\"sources\": [{\"name\": \"web\", \"lang\": \"en\", \"license\": \"MIT\", \"tokens\": {\"train\": 900, \"val\": 100}, "
                                         "\"inputs\": [{\"file\": \"web.jsonl\", \"bytes\": 10, \"sha256\": \"feed\"}]}]}");
 }
@@ -240,8 +239,8 @@ static void test_page(void **state)
     assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);
     expect_well_formed(page.v);
     static const char *const want[] = {"A &lt;title&gt;", "Pre-training", "Preference optimisation", "26.0 M", "41.0 k", "unigram entropy <b>9.25</b>", "held out <b>7</b>", "warm-up", "inverse root",
-                                       ("<small>30\xE2\x80\x93" "40</small>"), "web &lt;b&gt;", "CC0 &amp; mine", "abc123", "feed", "loss &lt; 8 &amp; done", "arc&lt;x&gt;", "0.4375", "0.0123", "Q8_0",
-                                       "2.00 MiB", "1.0004", "0.00123", "0.385", "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k",
+                                       ("<small>30\xE2\x80\x93" "40</small>"), "web &lt;b&gt;", "CC0 &amp; mine", "abc123", "feed", "loss &lt; 8 &amp; done", "arc&lt;x&gt;", "0.4375", "0.0123", "0.385",
+                                       "PUE 1.1", "&lt;script&gt;alert(1)", "prefers-color-scheme:dark", "name=\"viewport\"", "MIT", "1.00 k",
                                        "Log-probability of held-out answers", "chosen answer <b>-71.5</b>", "rejected answer <b>-96</b>", "Log-probability of each update&#39;s answers", "chosen answer <b>-75</b>"};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) expect_text(&page, want[i]);
     static const char *const never[] = {"<script", "<img", "http:", "https:", "url(", "@import", "nan", "inf "};
@@ -272,7 +271,8 @@ static void test_scores(void **state)
     snprintf(out, sizeof out, "%s/report.html", dir);
     const char *dirs[] = {dir};
     put_file(dir, "mtbench.json", "{\"judge\": \"j<1>\", \"models\": [{\"model\": \"m<2>\", \"score\": 5.417, \"first_turn\": 6, \"second_turn\": null, \"ratings\": 79, \"unrated\": 81, \"categories\": {"
-                                  "\"writing\": {\"score\": 10, \"first_turn\": 10, \"second_turn\": null}, \"ma<th>\": {\"score\": 5, \"first_turn\": 5}, \"stem\": {\"score\": null}, \"coding\": {\"score\": 0}}}]}");
+                                  "\"writing\": {\"score\": 10, \"first_turn\": 10, \"second_turn\": null}, \"ma<th>\": {\"score\": 5, \"first_turn\": 5}, \"stem\": {\"score\": null}, \"coding\": {\"score\": 0}}}], "
+                                  "\"published\": {\"title\": \"by <X>\", \"source\": \"a <book>\", \"rows\": [{\"model\": \"their<s>\", \"size\": \"1.6B\", \"score\": 4.25, \"unchecked\": true}, {\"model\": \"seen\", \"score\": 8}, 3]}}");
     put_file(dir, "compare.json", "{\"original\": {\"file\": \"or<ig>\", \"bytes\": 2097152, \"bits_per_weight\": 16, \"token_perplexity\": 20.5}, \"tokens\": 4000, \"models\": [{\"file\": \"q8<x>.gguf\", "
                                   "\"bytes\": 1048576, \"bits_per_weight\": 8.5, \"token_perplexity\": 20.6, \"perplexity_ratio\": 1.0125, \"kl\": 0.00031, \"kl_median\": 0.0002, \"kl_99\": 0.25, \"kl_max\": 1.5, "
                                   "\"top1_agreement\": 0.98765, \"tasks\": {\"arc\": {\"acc\": {\"value\": 0.25, \"original\": 0.5, \"difference\": -0.25, \"stderr\": 0.014}}}}, {\"file\": 3}]}");
@@ -280,16 +280,18 @@ static void test_scores(void **state)
     assert_int_equal(slm2_file_read(&page, out, 1 << 24, &err), SLM2_OK);
     expect_well_formed(page.v);
     static const char *const want[] = {"#mtbench", "Mean rating by category", "m&lt;2&gt;", "j&lt;1&gt;", "ma&lt;th&gt;: 5</title>", "<td class=\"n\">5.42</td>", "writing: 10</title>", ">81</td>", "Mean rating by turn", "#losses",
-                                       "or&lt;ig&gt;", "q8&lt;x&gt;.gguf", "<td class=\"n\">8.5</td>", "+1.25\xC2\xA0%", "3.1e-04", "0.2500", "1.5000", "98.77\xC2\xA0%", "-0.2500", "0.014", "4.00 k positions"};
+                                       "or&lt;ig&gt;", "q8&lt;x&gt;.gguf", "<td class=\"n\">8.5</td>", "+1.25\xC2\xA0%", "3.1e-04", "0.2500", "1.5000", "98.77\xC2\xA0%", "-0.2500", "0.014", "4.00 k positions",
+                                       "Published: by &lt;X&gt;", "a &lt;book&gt;", "their&lt;s&gt;</th><td class=\"\">1.6B</td><td class=\"n\">4.25</td><td class=\"\">from memory, unchecked</td>", "seen</th><td class=\"\">\xE2\x80\x93</td><td class=\"n\">8.00</td><td class=\"\">read in its source</td>",
+                                       ">measured here<", "never a limit"};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) expect_text(&page, want[i]);
-    static const char *const never[] = {"nan", "inf ", "<2>", "<ig>", "stem: "};
+    static const char *const never[] = {"nan", "inf ", "<2>", "<ig>", "stem: ", "<X>", "<book>", "<s>"};
     for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
         if (strstr(page.v, never[i])) fail_msg("the page has: %s", never[i]);
     /* 10 of 10 on the first of four axes is the top of the web, 0 on the last its centre */
     assert_non_null(strstr(page.v, "<polygon points=\"240.0,156.0 ")); /* the innermost circle */
     expect_text(&page, "<polygon class=\"line c0\" points=\"240.0,44.0 310.0,184.0 240.0,184.0 \"/>");
     slm2_buf_free(&page);
-    static const char *const odd[] = {"[]", "{\"models\": 3}", "{\"models\": [1, null, {\"categories\": [2]}]}"};
+    static const char *const odd[] = {"[]", "{\"models\": 3}", "{\"models\": [1], \"published\": [2]}", "{\"models\": [1], \"published\": {\"rows\": {}, \"title\": 3}}", "{\"models\": [1, null, {\"categories\": [2]}]}"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) { /* of another form */
         put_file(dir, "mtbench.json", odd[i]);
         put_file(dir, "compare.json", odd[i]);
@@ -372,11 +374,11 @@ static void test_failures(void **state)
     assert_non_null(strstr(err.msg, "pretrain/run.sqlite"));
     put_file(dir, "pretrain/run.sqlite", "");
     make_runs(dir);
-    put_file(dir, "quant.json", "[{\"format\": ");
+    put_file(dir, "compare.json", "[{\"models\": ");
     assert_int_equal(slm2_report_write(dirs, 1, out, NULL, &err), SLM2_EFORMAT);
-    assert_non_null(strstr(err.msg, "quant.json"));
+    assert_non_null(strstr(err.msg, "compare.json"));
     assert_false(slm2_path_exists(out));
-    put_file(dir, "quant.json", "{\"a\": [1]}"); /* of another form: nothing to show */
+    put_file(dir, "compare.json", "{\"a\": [1]}"); /* of another form: nothing to show */
     put_file(dir, "eval.json", "[3]");
     put_file(dir, "data/manifest.json", "{\"sources\": [1, {\"inputs\": 2}]}");
     assert_int_equal(slm2_report_write(dirs, 1, out, NULL, &err), SLM2_OK);

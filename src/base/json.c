@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <utf8proc.h>
 
 #include "base/file.h"
 
@@ -47,6 +48,28 @@ slm2_status slm2_json_write(const json_t *j, const char *path, struct slm2_err *
 }
 
 void slm2_json_dump(const json_t *j, struct slm2_buf *out) { dump(j, JSON_COMPACT, out); }
+
+void slm2_utf8_clean(const char *text, size_t n, struct slm2_buf *out)
+{
+    for (size_t at = 0; at < n;) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(n - at), &c);
+        if (k > 0) slm2_buf_put(out, text + at, (size_t)k);
+        else slm2_buf_puts(out, "\xEF\xBF\xBD");
+        at += k > 0 ? (size_t)k : 1;
+    }
+}
+
+json_t *slm2_json_text(const char *text, size_t n)
+{
+    struct slm2_buf clean = {0};
+    json_t *j = json_stringn(n ? text : "", n); /* nearly all text is UTF-8: no copy of it */
+    if (j) return j;
+    slm2_utf8_clean(text, n, &clean);
+    j = clean.failed ? NULL : json_stringn(clean.v ? clean.v : "", clean.n);
+    slm2_buf_free(&clean);
+    return j;
+}
 
 static const char *type_name(const json_t *j)
 {

@@ -11,6 +11,10 @@ slm2_status slm2_json_read(json_t **out, const char *path, size_t max_bytes, str
 slm2_status slm2_json_write(const json_t *j, const char *path, struct slm2_err *err); /* indented, keys in order of insertion, atomically */
 void slm2_json_dump(const json_t *j, struct slm2_buf *out); /* compact, one line, no newline */
 
+/* Bytes as text that JSON can hold: each byte that is not UTF-8 becomes U+FFFD, all else stays, also NUL.  Appended; or a JSON string, NULL without memory. */
+void slm2_utf8_clean(const char *text, size_t n, struct slm2_buf *out);
+json_t *slm2_json_text(const char *text, size_t n);
+
 /* Members of an object, checked.  "what: key: missing / is a string, want an integer in [lo, hi]".  *_or give a default when absent or null. */
 slm2_status slm2_json_get_str(const json_t *obj, const char *key, const char *what, const char **out, struct slm2_err *err); /* borrowed */
 slm2_status slm2_json_get_int(const json_t *obj, const char *key, const char *what, int64_t lo, int64_t hi, int64_t *out, struct slm2_err *err);

@@ -154,7 +154,7 @@ static json_t *common_json(const struct bench *b, enum slm2_dtype dtype)
 {
     const struct opts *o = b->o;
     json_t *j = json_object();
-    json_object_set_new(j, "model", slm2_use_text_json(o->model, strlen(o->model)));
+    json_object_set_new(j, "model", slm2_json_text(o->model, strlen(o->model)));
     json_object_set_new(j, "type", json_string(slm2_dtype_info[dtype].name));
     json_object_set_new(j, "load_s", json_real(b->load_s));
     json_object_set_new(j, "first_token_s", json_real(b->first_token_s));

@@ -25,14 +25,14 @@ static const struct slm2_opt table[] = {
     {.name = "model", OPT(model, STR), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
     SLM2_USE_ADAPTER(struct opts),
     {.name = "system", OPT(system, STR), .help = "what the model is told before the conversation"},
-    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = slm2_use_templates},
+    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the adapter says, else the checkpoint, else zephyr", .choices = slm2_use_templates},
     {.name = "n_tokens", OPT(n_tokens, INT), .lo = 1, .hi = 1 << 24, .def = "512", .help = "tokens of an answer at most", .alias = 'n'},
     {.name = "stop", OPT(stop, STRS), .help = "a string that ends an answer; may be given several times"},
     SLM2_USE_SAMPLING(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = "n_ctx", OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of context; 0: all that the model has", .alias = 'c'},
     SLM2_USE_COMPUTE(struct opts, "false"),
-    {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the model's, else the bundled one"},
+    {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
@@ -66,7 +66,7 @@ struct chat {
 static slm2_status add_message(struct chat *c, const char *role, const char *text, size_t n, struct slm2_err *err)
 {
     json_t *m = json_object();
-    if (json_object_set_new(m, "role", json_string(role)) || json_object_set_new(m, "content", slm2_use_text_json(text, n)) || json_array_append(c->messages, m)) {
+    if (json_object_set_new(m, "role", json_string(role)) || json_object_set_new(m, "content", slm2_json_text(text, n)) || json_array_append(c->messages, m)) {
         json_decref(m);
         return slm2_fail(err, SLM2_ENOMEM, "no memory for the message");
     }
@@ -265,7 +265,7 @@ static int run(const struct opts *o)
     if (!st) st = slm2_use_need_tok(&c.u, o->model, &err);
     if (!st) st = slm2_use_sampler(&c.u, &o->sampling, &c.sampler, &err);
     if (st) goto done;
-    c.tmpl = slm2_use_template(o->tmpl, o->model, c.u.model);
+    c.tmpl = slm2_use_template(o->tmpl, o->model, o->adapter, c.u.model);
     if ((st = set_stops(&c, &err)) != SLM2_OK) goto done;
     if ((st = reset(&c, o->system, &err)) != SLM2_OK) goto done;
     if ((st = slm2_line_open(&c.line, "> ", "chat_history", c.stop, &err)) != SLM2_OK) goto done;

@@ -1,7 +1,7 @@
 /* cmd_demo.c - `slm2 demo`: the whole recipe at nano scale on bundled text, every stage the real one, with a table and a report.
  *
  * DIR/{data,pretrain,sft,dpo,selfknow}/  what each stage writes     DIR/held_out.jsonl  documents that no stage has learnt from
- * DIR/eval.json, quant.json, summary.json  figures                  DIR/model-*.gguf, report.html
+ * DIR/eval.json, compare.json, summary.json  figures                DIR/model-*.gguf, report.html
  * summary.json holds no times: two runs give the same file. */
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include "data/build.h"
 #include "data/shard.h"
 #include "eval/eval.h"
+#include "eval/quant_eval.h"
 #include "infer/generate.h"
 #include "quant/convert.h"
 #include "report/report.h"
@@ -366,39 +367,50 @@ static slm2_status evaluate(struct demo *d, struct slm2_err *err)
     return st;
 }
 
+/* A row and figures of one file beside the F32 one, whose perplexity is base. */
+static void put_file(struct demo *d, const char *stage, const char *name, const json_t *file, double base)
+{
+    const double perplexity = slm2_json_show_number(file, "token_perplexity"), kl = slm2_json_show_number(file, "kl"), same = slm2_json_show_number(file, "top1_agreement");
+    const struct { const char *name; double v; } figures[] = {{"perplexity", perplexity}, {"kl", kl}, {"top1_agreement", same}};
+    char what[80], note[160], key[80];
+    snprintf(what, sizeof what, "%s: perplexity a token, F32 and now", name);
+    snprintf(note, sizeof note, "%.1f MB, %+.2f %%; KL %.2g nats, same top token %.1f %%", slm2_json_show_number(file, "bytes") / 1e6, 100 * (perplexity / base - 1), kl, 100 * same);
+    row(d, stage, what, base, perplexity, note);
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        snprintf(key, sizeof key, "quantize.%s.%s", name, figures[i].name);
+        figure(d, key, figures[i].v);
+    }
+}
+
+/* GGUF files, and what `slm2 compare` says of the quantised ones beside that in F32: compare.json. */
 static slm2_status quantise(struct demo *d, struct slm2_err *err)
 {
     static const struct { enum slm2_dtype t; const char *file; } forms[] = {{SLM2_F32, "model-f32.gguf"}, {SLM2_Q8_0, "model-q8_0.gguf"}, {SLM2_Q4_0, "model-q4_0.gguf"}};
-    char path[SLM2_PATH_MAX];
-    double base = (double)NAN;
-    slm2_status st = SLM2_OK;
-    json_t *list = json_array();
-    stage_begins(d, "quantize: GGUF in F32, Q8_0 and Q4_0, with the loss in perplexity");
-    if (!list) return slm2_fail(err, SLM2_ENOMEM, "no memory for results");
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0] && st == SLM2_OK; i++) {
+    enum { N = sizeof forms / sizeof forms[0] };
+    char path[N][SLM2_PATH_MAX], dir[SLM2_PATH_MAX], out[SLM2_PATH_MAX];
+    const char *files[N], *text = d->held_out, *tasks[] = {"nano"};
+    struct slm2_model *m = NULL;
+    json_t *result = NULL;
+    stage_begins(d, "quantize: GGUF in F32, Q8_0 and Q4_0; perplexity, divergence and scores beside F32");
+    for (int i = 0; i < N; i++) {
         struct slm2_convert_opts o = slm2_convert_opts_default();
-        struct slm2_convert_report report = {0};
-        struct slm2_ppl_result r;
-        const char *name = slm2_dtype_info[forms[i].t].name;
         o.dtype = forms[i].t;
         o.name = "slm2 nano";
-        st = slm2_convert(d->final, in_out(d, forms[i].file, path), &o, &report, err);
-        if (st == SLM2_OK) st = perplexity(d, path, &r, err);
-        if (st == SLM2_OK) {
-            char what[80], note[80], key[80];
-            double p = slm2_ppl_token(&r.all);
-            if (i == 0) base = p;
-            snprintf(what, sizeof what, "%s: perplexity a token, F32 and now", name);
-            snprintf(note, sizeof note, "%.1f MB, %+.2f %%", (double)report.bytes_out / 1e6, 100 * (p / base - 1));
-            row(d, i ? "" : "quantize", what, base, p, note);
-            snprintf(key, sizeof key, "quantize.%s.perplexity", name);
-            figure(d, key, p);
-            json_array_append_new(list, json_pack("{s:s, s:I, s:f, s:f}", "format", name, "bytes", (json_int_t)report.bytes_out, "perplexity", p, "ratio", p / base));
-        }
-        slm2_convert_report_free(&report);
+        files[i] = in_out(d, forms[i].file, path[i]);
+        SLM2_TRY(slm2_convert(d->final, files[i], &o, NULL, err));
     }
-    if (st == SLM2_OK) st = slm2_json_write(list, in_out(d, "quant.json", path), err);
-    json_decref(list);
+    SLM2_TRY(slm2_model_open(&m, files[0], err));
+    struct slm2_quant_eval_args a = {.original = files[0], .model = m, .tok = d->tok, .files = files + 1, .n_files = N - 1, .texts = &text, .n_texts = 1,
+                                     .text = {.isa = slm2_cli_isa(), .n_threads = d->o->threads, .jsonl = true}, .tasks = tasks, .n_tasks = 1, .task_dir = in_share(d, "configs/tasks", dir)};
+    slm2_status st = slm2_quant_eval(&a, &result, err);
+    if (st == SLM2_OK) {
+        double base = slm2_json_show_number(json_object_get(result, "original"), "token_perplexity");
+        figure(d, "quantize.F32.perplexity", base);
+        for (int i = 1; i < N; i++) put_file(d, i == 1 ? "quantize" : "", slm2_dtype_info[forms[i].t].name, json_array_get(json_object_get(result, "models"), (size_t)i - 1), base);
+        st = slm2_json_write(result, in_out(d, "compare.json", out), err);
+    }
+    json_decref(result);
+    slm2_model_free(m);
     return st;
 }
 
@@ -444,7 +456,7 @@ static slm2_status chat(struct demo *d, struct slm2_err *err)
         char key[40];
         slm2_status st = ask(d, in_out(d, "model-q8_0.gguf", path), questions[i], &answer, err);
         if (st == SLM2_OK) {
-            json_t *text = slm2_use_text_json(answer.v ? answer.v : "", answer.n); /* bytes that are not UTF-8 are replaced */
+            json_t *text = slm2_json_text(answer.v ? answer.v : "", answer.n); /* bytes that are not UTF-8 are replaced */
             slm2_buf_printf(&d->text, "  %-14s > %s\n  %-14s   %s\n", i ? "" : "chat", questions[i], "", text ? json_string_value(text) : "");
             snprintf(key, sizeof key, "chat.%zu", i);
             json_object_set_new(d->summary, key, text);

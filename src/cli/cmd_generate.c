@@ -80,10 +80,10 @@ static int put_json(const struct opts *o, const struct slm2_use *u, const struct
     json_t *lp = json_array();
     for (int i = 0; i < r->n_new; i++) json_array_append_new(lp, json_real((double)logprobs[i]));
     json_t *j = json_object();
-    json_object_set_new(j, "model", slm2_use_text_json(o->model, strlen(o->model)));
+    json_object_set_new(j, "model", slm2_json_text(o->model, strlen(o->model)));
     json_object_set_new(j, "prompt_ids", slm2_use_ids_json(ids->v, n_prompt));
     json_object_set_new(j, "ids", slm2_use_ids_json(ids->v + n_prompt, ids->n - n_prompt));
-    json_object_set_new(j, "text", u->tok ? slm2_use_text_json(r->text.v, r->text.n) : json_null());
+    json_object_set_new(j, "text", u->tok ? slm2_json_text(r->text.v, r->text.n) : json_null());
     json_object_set_new(j, "logprobs", lp);
     json_object_set_new(j, "end", json_string(slm2_gen_end_name(r->end)));
     json_object_set_new(j, "load_s", json_real(u->load_s));

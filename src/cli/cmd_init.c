@@ -79,7 +79,7 @@ done:;
         return 0;
     }
     json_t *j = json_object();
-    json_object_set_new(j, "out", slm2_use_text_json(o->out, strlen(o->out)));
+    json_object_set_new(j, "out", slm2_json_text(o->out, strlen(o->out)));
     json_object_set_new(j, "parameters", json_integer((json_int_t)n_elem));
     json_object_set_new(j, "dtype", json_string(dtype_names[o->dtype]));
     json_object_set_new(j, "seed", json_integer(o->seed));

@@ -70,7 +70,7 @@ static void put_top(const struct slm2_tok *tok, float *logits, int vocab, int to
             if (logits[i] > logits[best]) best = i;
         size_t n = 0;
         const uint8_t *bytes = tok ? slm2_tok_bytes(tok, best, &n) : NULL;
-        json_t *text = bytes ? slm2_use_text_json((const char *)bytes, n) : NULL;
+        json_t *text = bytes ? slm2_json_text((const char *)bytes, n) : NULL;
         char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
         printf("%8d %10.4f %9.5f  %s\n", best, (double)logits[best], exp((double)logits[best] - max) / sum, quoted ? quoted : "");
         free(quoted);

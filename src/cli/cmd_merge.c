@@ -19,7 +19,7 @@ static const struct slm2_cli_doc doc = {
     .usage = "merge --model M --adapter A --out DIR",
     .about = "Writes W + (alpha / rank) B A in place of each matrix W that has an adapter, computed in fp32 and rounded once to the type of W;\n"
              "all other tensors bit for bit, config.json, and the tokenizer's files: the adapter's where it has them.\n"
-             "`--adapter` of logits, generate, chat, eval and perplexity computes the same without merging.",
+             "`--adapter` of logits, generate, chat, eval, perplexity and mtbench answer computes the same without merging.",
     .examples = "slm2 merge --model models/stablelm-2-1_6b --adapter runs/sft-lora/final --out models/my-1_6b\nslm2 convert models/my-1_6b my-1_6b.gguf",
 };
 

@@ -26,7 +26,7 @@ static slm2_status read_data(struct slm2_mt_data *d, const char *dir, bool judgi
 
 /* ---- answer ------------------------------------------------------------------------------------------------------------------------ */
 struct answer_opts {
-    char *model, *data, *out, *model_id, *tokenizer;
+    char *model, *adapter, *data, *out, *model_id, *tokenizer;
     int tmpl, max_new, top_k, seqs, n_ctx, threads;
     float top_p, repetition_penalty;
     int64_t seed, limit;
@@ -35,10 +35,11 @@ struct answer_opts {
 #define OPT(field, kind) .type = SLM2_OPT_##kind, .offset = offsetof(struct answer_opts, field)
 static const struct slm2_opt answer_table[] = {
     {.name = "model", OPT(model, STR), .def = "!", .help = "folder, .safetensors or .gguf file", .alias = 'm'},
+    SLM2_USE_ADAPTER(struct answer_opts),
     DATA_ROW(struct answer_opts),
     {.name = "out", OPT(out, STR), .def = "!", .help = "JSONL file of the answers; those it holds are kept", .alias = 'o'},
-    {.name = "model_id", OPT(model_id, STR), .help = "the model's name in records and tables; default: --model as it is"},
-    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the checkpoint says, else zephyr", .choices = slm2_use_templates},
+    {.name = "model_id", OPT(model_id, STR), .help = "the model's name in records and tables; default: --model as it is, behind it + and the --adapter"},
+    {.name = "template", OPT(tmpl, ENUM), .def = "auto", .help = "form of the conversation; auto: what the adapter says, else the checkpoint, else zephyr", .choices = slm2_use_templates},
     {.name = "max_new", OPT(max_new, INT), .lo = 1, .hi = 1 << 20, .def = "1024", .help = "tokens of an answer at most"},
     {.name = "top_k", OPT(top_k, INT), .lo = 0, .hi = 1 << 24, .def = "50", .help = "draw from the k most probable tokens; 0: off.  50 is transformers' default, which FastChat leaves as it is"},
     {.name = "top_p", OPT(top_p, FLOAT), .lo = 0, .hi = 1, .def = "1", .help = "draw from the most probable tokens of this mass; 1: off"},
@@ -46,7 +47,7 @@ static const struct slm2_opt answer_table[] = {
     {.name = "seqs", OPT(seqs, INT), .lo = 1, .hi = 1024, .def = "8", .help = "conversations at once; changes the speed and the memory, never an answer"},
     {.name = "n_ctx", OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of a conversation; 0: the model's context", .alias = 'c'},
     {.name = "limit", OPT(limit, INT64), .lo = 0, .hi = 1e12, .def = "0", .help = "questions, from the first; 0: all"},
-    {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the model's, else the bundled one"},
+    {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
     {.name = "json", OPT(json, BOOL), .help = "what was done as one JSON object"},
     SLM2_USE_EXACT(struct answer_opts, "false"),
     SLM2_CLI_SEED(struct answer_opts),
@@ -61,15 +62,20 @@ static int answer(const struct answer_opts *o)
     struct slm2_use u = {0};
     struct slm2_mt_data d = {0};
     struct slm2_mt_answer_done done = {0};
-    slm2_status st = read_data(&d, o->data, false, &err);
-    if (st == SLM2_OK) st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
+    struct slm2_buf id = {0};
+    slm2_buf_puts(&id, *o->model_id ? o->model_id : o->model);
+    if (!*o->model_id && *o->adapter) slm2_buf_printf(&id, "+%s", o->adapter); /* adapters of one model are models of their own in tables */
+    slm2_status st = slm2_buf_check(&id, &err);
+    if (st == SLM2_OK) st = read_data(&d, o->data, false, &err);
+    if (st == SLM2_OK) st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK)
-        st = slm2_mt_answer(&d, &(struct slm2_mt_answer_args){.model = u.model, .tok = u.tok, .model_id = *o->model_id ? o->model_id : o->model, .out = o->out, .tmpl = slm2_use_template(o->tmpl, o->model, u.model),
+        st = slm2_mt_answer(&d, &(struct slm2_mt_answer_args){.model = u.model, .tok = u.tok, .model_id = id.v, .out = o->out, .tmpl = slm2_use_template(o->tmpl, o->model, o->adapter, u.model),
                                                               .max_new = o->max_new, .top_k = o->top_k, .top_p = o->top_p, .repetition_penalty = o->repetition_penalty, .seed = o->seed, .limit = o->limit,
                                                               .n_seq = o->seqs, .n_ctx = o->n_ctx, .isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .interrupt = slm2_cli_catch_stop()}, &done, &err);
     slm2_mt_data_free(&d);
     slm2_use_free(&u);
+    slm2_buf_free(&id);
     if (done.n_cut) slm2_cli_note("%d prompts were longer than the context allows: their beginning was left out", done.n_cut);
     if (done.n_long) slm2_cli_note("%d answers ended at the limit of tokens", done.n_long);
     if (st) return slm2_cli_fail(&err);
@@ -83,12 +89,13 @@ static int answer(const struct answer_opts *o)
 static int mtbench_answer(int argc, char **argv)
 {
     static const struct slm2_cli_doc doc = {
-        .usage = "mtbench answer --model M --data DIR --out answers.jsonl",
+        .usage = "mtbench answer --model M [--adapter DIR] --data DIR --out answers.jsonl",
         .about = "Answers MT-Bench's 80 questions of two turns with the model's own chat template. Temperature by category: writing and roleplay 0.7,\n"
                  "stem and humanities 0.1, else 0. Several conversations are computed at once. Each is written when it is complete; a run that was\n"
                  "stopped or killed goes on where it was. docs/MTBENCH.md tells where the data come from.",
         .examples = "slm2 mtbench answer --model runs/demo/dpo/final --data ../mt_bench --out answers.jsonl\n"
-                    "slm2 mtbench answer --model model-q8_0.gguf --model-id mine-q8 --data ../mt_bench --out q8.jsonl --seqs 16"};
+                    "slm2 mtbench answer --model model-q8_0.gguf --model-id mine-q8 --data ../mt_bench --out q8.jsonl --seqs 16\n"
+                    "slm2 mtbench answer --model models/stablelm-2-1_6b --adapter runs/sft-lora/final --model-id mine --data ../mt_bench --out lora.jsonl"};
     struct answer_opts o;
     int rc = slm2_cli_parse(&doc, answer_table, &o, argc, argv, NULL, 0, NULL);
     if (rc < 0) rc = answer(&o);
@@ -172,7 +179,7 @@ static const struct slm2_opt show_table[] = {
     {.name = "judgements", OPT(judgements, STR), .def = "!", .help = "JSONL file of judgements, ours or FastChat's; of one model or several"},
     {.name = "judge", OPT(judge, STR), .help = "whose judgements; default: the only judge in the file"},
     {.name = "out", OPT(out, STR), .help = "file for the scores as JSON; as RUN/mtbench.json it is in `slm2 report RUN`", .alias = 'o'},
-    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, shown beneath the table where the file is there"},
+    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, put beside ours in table, JSON and page where the file is there"},
     {.name = "json", OPT(json, BOOL), .help = "the scores as one JSON object instead of the table"},
     {.name = NULL},
 };
@@ -187,13 +194,13 @@ static int show(const struct show_opts *o)
     int rc = 0;
     slm2_status st = read_data(&d, o->data, false, &err);
     if (st == SLM2_OK) st = slm2_mt_scores(&d, o->judgements, *o->judge ? o->judge : NULL, &scores, &err);
+    if (st == SLM2_OK && slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
+    if (st == SLM2_OK) slm2_mt_published(scores, published);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(scores, o->out, &err);
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(scores));
     else if (st == SLM2_OK) {
         slm2_mt_table(scores, &out);
-        if (slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
-        slm2_mt_published(published, &out);
-        if (st == SLM2_OK) st = slm2_buf_check(&out, &err);
+        st = slm2_buf_check(&out, &err);
         if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
     }
     json_decref(scores);

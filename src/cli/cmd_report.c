@@ -24,7 +24,7 @@ static const struct slm2_cli_doc doc = {
     .usage = "report RUN_DIR... [--out report.html] [--watts 10] [--pue 1.1] [--grid 0.385] [--json]\nreport --compare RUN_DIR RUN_DIR... [--out report.html]",
     .about = "Writes one HTML page without scripts: curves, data, evaluation, quantisation, speed, energy, settings and events.\n"
              "RUN_DIR is the folder of a run (with run.sqlite), or holds runs as pretrain/, sft/, dpo/ and selfknow/.\n"
-             "Files eval.json, quant.json, mtbench.json (slm2 mtbench show), compare.json (slm2 compare) and data/manifest.json in it are shown too. Runs may still be going on.\n"
+             "Files eval.json, mtbench.json (slm2 mtbench show), compare.json (slm2 compare) and data/manifest.json in it are shown too. Runs may still be going on.\n"
              "Energy is device-hours x mean power x PUE, CO2 is MWh x the grid's intensity. Without a readable energy counter (RAPL),\n"
              "device-hours are CPU hours and the power is --watts for each core: an estimate, and called so on the page.",
     .examples = "slm2 report runs/nano --out nano.html\nslm2 report --compare runs/a runs/b runs/c --out abc.html\nslm2 report runs/pretrain runs/sft runs/dpo --out report.html --watts 6 --json",

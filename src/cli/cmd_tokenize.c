@@ -341,20 +341,10 @@ static slm2_status decode(const struct slm2_tok *tok, const struct detokenize_op
 /* {"text": s} and a line break; bytes that are not UTF-8 become U+FFFD */
 static void put_text(struct slm2_buf *out, const struct slm2_buf *s)
 {
-    slm2_buf_puts(out, "{\"text\":\"");
-    for (size_t i = 0, len; i < s->n; i += len) {
-        int32_t cp;
-        len = slm2_utf8_next((const uint8_t *)s->v + i, s->n - i, &cp);
-        if (cp < 0)
-            slm2_buf_puts(out, "\xef\xbf\xbd");
-        else if (cp < 0x20)
-            slm2_buf_printf(out, "\\u%04x", (unsigned)cp);
-        else if (cp == '"' || cp == '\\')
-            slm2_buf_printf(out, "\\%c", (int)cp);
-        else
-            slm2_buf_put(out, s->v + i, len);
-    }
-    slm2_buf_puts(out, "\"}\n");
+    json_t *j = json_pack("{s:o}", "text", slm2_json_text(s->v, s->n));
+    slm2_json_dump(j, out);
+    slm2_buf_putc(out, '\n');
+    json_decref(j);
 }
 
 static slm2_status ids_of_line(const char *line, size_t n, const char *where, struct slm2_ids *ids, struct slm2_err *err)

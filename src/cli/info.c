@@ -28,19 +28,6 @@ static bool in_dir(char out[4096], const char *dir, const char *name)
     return slm2_path_join(out, 4096, dir, name, NULL) == SLM2_OK && slm2_path_exists(out);
 }
 
-/* text of a file, n bytes, as JSON; bytes that are not UTF-8 become '?' */
-static json_t *text_json(const char *s, size_t n)
-{
-    json_t *j = json_stringn(s, n);
-    if (j) return j;
-    char *copy = malloc(n + 1);
-    if (!copy) return json_null();
-    for (size_t i = 0; i < n; i++) copy[i] = (unsigned char)s[i] < 0x80 ? s[i] : '?';
-    j = json_stringn(copy, n);
-    free(copy);
-    return j;
-}
-
 /* ---- tensors and models ---------------------------------------------------------------------------------------------------- */
 static void put_tensors(json_t *j, const struct slm2_tensors *ts, bool list)
 {
@@ -54,7 +41,7 @@ static void put_tensors(json_t *j, const struct slm2_tensors *ts, bool list)
         if (!list) continue;
         json_t *shape = json_array();
         for (int d = 0; d < t->n_dim; d++) json_array_append_new(shape, json_integer(t->dim[d]));
-        json_array_append_new(all, json_pack("{s:o, s:s, s:o, s:I}", "name", text_json(t->name, strlen(t->name)), "type", t->type_name, "shape", shape, "bytes",
+        json_array_append_new(all, json_pack("{s:o, s:s, s:o, s:I}", "name", slm2_json_text(t->name, strlen(t->name)), "type", t->type_name, "shape", shape, "bytes",
                                              (json_int_t)t->bytes));
     }
     set_int(j, "tensors", ts->n);
@@ -111,7 +98,7 @@ static json_t *kv_json(const struct slm2_gguf *g, const struct slm2_gguf_kv *kv)
     uint64_t u;
     float f;
     bool b;
-    if (kv->type == SLM2_GGUF_STR) return text_json((const char *)kv->value, (size_t)kv->n);
+    if (kv->type == SLM2_GGUF_STR) return slm2_json_text((const char *)kv->value, (size_t)kv->n);
     if (kv->type == SLM2_GGUF_BOOL && slm2_gguf_get_bool_or(g, kv->key, false, &b, NULL) == SLM2_OK) return json_boolean(b);
     if (slm2_gguf_get_u64(g, kv->key, INT64_MAX, &u, NULL) == SLM2_OK) return json_integer((json_int_t)u);
     if (slm2_gguf_get_f32(g, kv->key, &f, NULL) == SLM2_OK) {
@@ -127,7 +114,7 @@ static json_t *kv_json(const struct slm2_gguf *g, const struct slm2_gguf_kv *kv)
     if (slm2_gguf_get_strs(g, kv->key, &it, NULL) == SLM2_OK) {
         const char *s;
         size_t n;
-        for (int i = 0; i < SHOWN && slm2_gguf_strs_next(&it, &s, &n); i++) json_array_append_new(first, text_json(s, n));
+        for (int i = 0; i < SHOWN && slm2_gguf_strs_next(&it, &s, &n); i++) json_array_append_new(first, slm2_json_text(s, n));
     } else if (kv->elem_type == SLM2_GGUF_I32) {
         for (uint64_t i = 0; i < SHOWN && i < kv->n; i++) json_array_append_new(first, json_integer(slm2_gguf_i32_at(kv->value, i)));
     } else if (kv->elem_type == SLM2_GGUF_F32) {
@@ -180,6 +167,16 @@ static slm2_status info_vocab(json_t *j, const char *path, struct slm2_err *err)
     return SLM2_OK;
 }
 
+/* The vocabulary and the template of a model's or an adapter's folder; an adapter without them is computed with its model's. */
+static void put_vocab(json_t *j, const char *dir)
+{
+    enum slm2_chat_template tmpl;
+    struct slm2_err why;
+    if (!slm2_tok_in_dir(dir)) set_str(j, "vocabulary", "none in this folder");
+    else if (info_vocab(j, dir, &why) != SLM2_OK) set_str(j, "vocabulary", why.msg);
+    if (slm2_chat_detect(dir, &tmpl)) set_str(j, "chat_template", slm2_chat_names[tmpl]);
+}
+
 static slm2_status info_config(json_t *j, const char *path, struct slm2_err *err)
 {
     json_t *text;
@@ -216,7 +213,7 @@ static slm2_status info_shard(json_t *j, const char *prefix, struct slm2_err *er
 /* ---- runs and folders --------------------------------------------------------------------------------------------------------- */
 static void add_row(void *user, int n_col, const char *const *text)
 {
-    if (n_col == 2 && text[0]) set(user, text[0], text[1] && strlen(text[1]) < 200 ? text_json(text[1], strlen(text[1])) : json_string("..."));
+    if (n_col == 2 && text[0]) set(user, text[0], text[1] && strlen(text[1]) < 200 ? slm2_json_text(text[1], strlen(text[1])) : json_string("..."));
 }
 
 static void add_number(void *user, int n_col, const char *const *text)
@@ -270,9 +267,7 @@ static slm2_status info_model_folder(json_t *j, const char *dir, bool list, stru
     set_int(j, "files", ts.n_map);
     put_tensors(j, &ts, list);
     slm2_tensors_free(&ts);
-    struct slm2_err why;
-    if (info_vocab(j, dir, &why) != SLM2_OK) set_str(j, "vocabulary", in_dir(path, dir, "tokenizer.json") ? why.msg : "none in this folder");
-    if (in_dir(path, dir, "tokenizer_config.json")) set_str(j, "chat_template", slm2_chat_names[slm2_chat_detect(dir)]);
+    put_vocab(j, dir);
     return SLM2_OK;
 }
 
@@ -290,6 +285,7 @@ static slm2_status info_adapter(json_t *j, const char *dir, const char *config, 
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, SLM2_LORA_WEIGHTS, err));
     SLM2_TRY(info_safetensors(j, path, list, err));
     set_str(j, "kind", in_dir(path, dir, "MANIFEST.json") ? "checkpoint of a LoRA adapter (PEFT)" : "LoRA adapter (PEFT)");
+    put_vocab(j, dir);
     return SLM2_OK;
 }
 
@@ -375,7 +371,7 @@ slm2_status slm2_cli_info(json_t **out, const char *path, bool tensors, struct s
     json_t *j = json_object();
     *out = NULL;
     if (!j) return slm2_fail(err, SLM2_ENOMEM, "no memory");
-    set(j, "path", text_json(path, strlen(path)));
+    set(j, "path", slm2_json_text(path, strlen(path)));
     set_str(j, "kind", "?"); /* its place in the order of members; each kind sets it */
     snprintf(idx, sizeof idx, "%s.idx", path);
     if (slm2_path_is_dir(path)) st = info_folder(j, path, tensors, err);

@@ -28,9 +28,25 @@ static slm2_status open_bundled(struct slm2_use *u, struct slm2_err *err)
     return SLM2_OK;
 }
 
+/* Where the files beside the weights lie: the model's path, or the folder of that file. */
+static slm2_status folder_of(const char *model, char dir[4096], struct slm2_err *err)
+{
+    size_t n = strlen(model);
+    if (!slm2_path_is_dir(model))
+        while (n > 0 && model[n - 1] != '/') n--;
+    if (n >= 4096) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", model);
+    memcpy(dir, n ? model : ".", n ? n : 1);
+    dir[n ? n : 1] = '\0';
+    return SLM2_OK;
+}
+
 static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
 {
     if (o->tokenizer && *o->tokenizer) return slm2_tok_open(&u->tok, strcmp(o->tokenizer, "bundled") == 0 ? NULL : o->tokenizer, err);
+    if (o->adapter && *o->adapter && slm2_tok_in_dir(o->adapter)) { /* what it was trained with */
+        slm2_log(SLM2_INFO, "%s: the tokenizer is the adapter's own (--tokenizer names another)", o->adapter);
+        return slm2_tok_open(&u->tok, o->adapter, err);
+    }
     if (ends_with(o->model, ".gguf")) {
         struct slm2_err own;
         if (slm2_tok_open(&u->tok, o->model, &own) == SLM2_OK) return SLM2_OK;
@@ -38,15 +54,9 @@ static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, s
         slm2_log(SLM2_DEBUG, "%s: no tokenizer in it: %s", o->model, own.msg);
         return open_bundled(u, err);
     }
-    char dir[4096], path[4096];
-    size_t n = strlen(o->model);
-    if (!slm2_path_is_dir(o->model)) /* a file: its folder */
-        while (n > 0 && o->model[n - 1] != '/') n--;
-    if (n >= sizeof dir) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", o->model);
-    memcpy(dir, n ? o->model : ".", n ? n : 1);
-    dir[n ? n : 1] = '\0';
-    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "tokenizer.json", err));
-    return slm2_path_exists(path) ? slm2_tok_open(&u->tok, path, err) : open_bundled(u, err);
+    char dir[4096];
+    SLM2_TRY(folder_of(o->model, dir, err));
+    return slm2_tok_in_dir(dir) ? slm2_tok_open(&u->tok, dir, err) : open_bundled(u, err);
 }
 
 slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
@@ -99,11 +109,19 @@ slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sam
 
 const char *const slm2_use_templates[] = {"auto", "zephyr", "chatml", NULL};
 
-enum slm2_chat_template slm2_use_template(int choice, const char *path, const struct slm2_model *m)
+enum slm2_chat_template slm2_use_template(int choice, const char *path, const char *adapter, const struct slm2_model *m)
 {
     enum slm2_chat_template t = SLM2_CHAT_ZEPHYR;
+    char dir[4096];
     if (choice > 0) return (enum slm2_chat_template)(choice - 1);
-    if (!m->gguf) return slm2_chat_detect(path);
+    if (adapter && *adapter && slm2_chat_detect(adapter, &t)) {
+        slm2_log(SLM2_INFO, "%s: the conversation has the form of the adapter's own template, %s (--template names another)", adapter, slm2_chat_names[t]);
+        return t;
+    }
+    if (!m->gguf) {
+        if (folder_of(path, dir, NULL) == SLM2_OK) slm2_chat_detect(dir, &t);
+        return t;
+    }
     const char *s;
     size_t n;
     struct slm2_buf text = {0};
@@ -152,20 +170,4 @@ json_t *slm2_use_ids_json(const int32_t *ids, size_t n)
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
     return list;
-}
-
-json_t *slm2_use_text_json(const char *text, size_t n)
-{
-    struct slm2_buf clean = {0};
-    slm2_buf_puts(&clean, "");
-    for (size_t at = 0; at < n;) {
-        int32_t cp;
-        size_t len = slm2_utf8_next((const uint8_t *)text + at, n - at, &cp);
-        if (cp < 0) slm2_buf_puts(&clean, "\xef\xbf\xbd");
-        else slm2_buf_put(&clean, text + at, len);
-        at += len;
-    }
-    json_t *j = clean.failed ? NULL : json_stringn(clean.v ? clean.v : "", clean.n);
-    slm2_buf_free(&clean);
-    return j;
 }

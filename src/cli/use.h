@@ -1,4 +1,4 @@
-/* use.h - what the commands that run a model share: opening model, engine and tokenizer, lists of ids, text as JSON. */
+/* use.h - what the commands that run a model share: opening model, engine and tokenizer, lists of ids. */
 #ifndef SLM2_CLI_USE_H
 #define SLM2_CLI_USE_H
 #include "base/conf.h"
@@ -15,7 +15,7 @@ struct slm2_use {
 };
 struct slm2_use_opts {
     const char *adapter;           /* PEFT folder beside the model's weights; NULL or "": none */
-    const char *model, *tokenizer; /* tokenizer "": the model's own, else the bundled one */
+    const char *model, *tokenizer; /* tokenizer "": the adapter's own, else the model's, else the bundled one */
     const char *kv;                /* "auto", "f32", "f16", "bf16" or "q8_0" */
     bool exact;                    /* all products in fp32 */
     int n_ctx, n_batch, n_seq, threads; /* n_seq: sequences held at once, 0: one */
@@ -54,9 +54,10 @@ struct slm2_use_sampling {
 /* Draws among the ids that model and tokenizer share: padding rows of the head never come out. */
 slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sampling *o, struct slm2_sampler **s, struct slm2_err *err);
 
-/* Choices of a setting "template", and the template that one of them means: 0, auto, is what the checkpoint says, else zephyr. */
+/* Choices of a setting "template", and the template that one of them means: 0, auto, is what the adapter's folder says, else the checkpoint (path, open as m),
+ * else zephyr. */
 extern const char *const slm2_use_templates[];
-enum slm2_chat_template slm2_use_template(int choice, const char *path, const struct slm2_model *m);
+enum slm2_chat_template slm2_use_template(int choice, const char *path, const char *adapter, const struct slm2_model *m);
 
 /* "a,b" and "c" of a list of strings as the three names a, b, c: *names is freed by the caller, the names themselves lie in text. */
 slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text, const char ***names, int *n, struct slm2_err *err);
@@ -64,6 +65,4 @@ slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */
 slm2_status slm2_use_parse_ids(const char *text, struct slm2_ids *ids, struct slm2_err *err);
 json_t *slm2_use_ids_json(const int32_t *ids, size_t n);
-/* A JSON string of text; bytes that are not UTF-8 become U+FFFD. */
-json_t *slm2_use_text_json(const char *text, size_t n);
 #endif

@@ -243,16 +243,11 @@ static slm2_status generator_open(struct generator *g, const struct asking *a, s
     return engine_open(g, a, err);
 }
 
-/* The text of an answer, with '?' for bytes that are not UTF-8. */
+/* The text of an answer, as Python's decoders give it: U+FFFD for bytes that are not UTF-8. */
 static slm2_status take_text(struct slm2_answer *v, const struct slm2_buf *text, struct slm2_err *err)
 {
     struct slm2_buf clean = {0};
-    for (size_t at = 0; at < text->n;) {
-        int32_t c;
-        size_t len = slm2_utf8_next((const uint8_t *)text->v + at, text->n - at, &c);
-        slm2_buf_put(&clean, c < 0 ? "?" : text->v + at, c < 0 ? 1 : len);
-        at += len;
-    }
+    slm2_utf8_clean(text->v, text->n, &clean);
     slm2_buf_puts(&clean, "");
     slm2_status st = slm2_buf_check(&clean, err);
     if (st == SLM2_OK) {

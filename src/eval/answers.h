@@ -11,7 +11,7 @@
 struct slm2_answer {
     double ll;          /* choice, word */
     bool is_greedy;
-    char *text;         /* generate: without what ended it, UTF-8, NUL-terminated; bytes that are not UTF-8 became '?' */
+    char *text;         /* generate: without what ended it, UTF-8, NUL-terminated; bytes that are not UTF-8 became U+FFFD */
     size_t n_text;
 };
 struct slm2_answers {

@@ -3,6 +3,7 @@
 #include "eval/compare.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,31 +15,43 @@
 enum { ROWS = 32 }; /* positions whose logits are held at once */
 
 /* ---- measures ------------------------------------------------------------------------------------------------------- */
-/* log of the sum of exp(v), and the place of the largest */
-static double log_sum_exp(const float *v, int n, int *top)
+/* A distribution over the vocabulary: exponentials are most of the work, so each is computed once, also of a reference with many beside it. */
+struct dist {
+    const float *logits;
+    double *p;   /* [n] probabilities */
+    double norm; /* log of the sum of exp(logits) */
+    int top;     /* place of the largest */
+};
+static struct dist dist_of(const float *v, int n, double *p)
 {
+    struct dist d = {.logits = v, .p = p};
     double sum = 0;
-    *top = 0;
     for (int i = 1; i < n; i++)
-        if (v[i] > v[*top]) *top = i;
-    for (int i = 0; i < n; i++) sum += exp((double)v[i] - (double)v[*top]);
-    return log(sum) + (double)v[*top];
+        if (v[i] > v[d.top]) d.top = i;
+    for (int i = 0; i < n; i++) sum += p[i] = exp((double)v[i] - (double)v[d.top]);
+    for (int i = 0; i < n; i++) p[i] /= sum;
+    d.norm = log(sum) + (double)v[d.top];
+    return d;
 }
 
 static double larger(double a, double b) { return isnan(a) || a >= b ? a : b; } /* NaN stays */
 
-struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logits, int n, int32_t target)
+static struct slm2_compare_row compare_dists(const struct dist *ref, const struct dist *d, int n, int32_t target)
 {
-    int ref_top, top;
-    double ref_norm = log_sum_exp(ref, n, &ref_top), norm = log_sum_exp(logits, n, &top);
-    struct slm2_compare_row r = {.ref_logprob = (double)ref[target] - ref_norm, .logprob = (double)logits[target] - norm, .same_top = ref_top == top};
+    struct slm2_compare_row r = {.ref_logprob = (double)ref->logits[target] - ref->norm, .logprob = (double)d->logits[target] - d->norm, .same_top = ref->top == d->top};
     for (int i = 0; i < n; i++) {
-        double log_p = (double)ref[i] - ref_norm, log_q = (double)logits[i] - norm, p = exp(log_p), q = exp(log_q);
+        double log_p = (double)ref->logits[i] - ref->norm, log_q = (double)d->logits[i] - d->norm, p = ref->p[i], q = d->p[i];
         /* q - p sums to 0: with it each term is 0 or more, and small divergences do not drown in what cancels */
         r.kl += (p > 0 ? p * (log_p - log_q) : 0) + (q - p);
         r.difference = larger(r.difference, fabs(p - q));
     }
     return r;
+}
+
+struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logits, int n, int32_t target, double *work)
+{
+    struct dist p = dist_of(ref, n, work), q = dist_of(logits, n, work + n);
+    return compare_dists(&p, &q, n, target);
 }
 
 void slm2_compare_add(struct slm2_compare *c, const struct slm2_compare_row *row)
@@ -156,12 +169,28 @@ struct group {
     int32_t prefix_id;
     struct slm2_batch batch;
     struct slm2_ids x; /* the prefix token and a document */
+    struct slm2_compare_row *rows; /* [n_side, ROWS] */
+    double *work;      /* [n_threads, 2, vocab_size] */
 };
+
+/* The first n rows of everybody's logits into rows, a row by one thread. */
+static void compare_rows(struct group *p, const int32_t *target, int n)
+{
+#pragma omp parallel for num_threads(p->n_threads) schedule(static)
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * (size_t)p->vocab_size;
+        double *work = p->work + (size_t)omp_get_thread_num() * 2 * (size_t)p->vocab_size;
+        struct dist ref = dist_of(p->ref.logits + at, p->vocab_size, work);
+        for (int k = 0; k < p->n_side; k++) {
+            struct dist d = dist_of(p->side[k].logits + at, p->vocab_size, work + p->vocab_size);
+            p->rows[k * ROWS + i] = compare_dists(&ref, &d, p->vocab_size, target[i]);
+        }
+    }
+}
 
 /* x[0 .. n_input) predicts x[1 .. n_input]; the last n_scored positions are compared, c[n_side] receives them. */
 static slm2_status compare_window(struct group *p, const int32_t *x, int n_input, int n_scored, struct slm2_compare *c, struct slm2_err *err)
 {
-    struct slm2_compare_row rows[ROWS];
     slm2_batch_clear(&p->batch);
     SLM2_TRY(slm2_batch_add(&p->batch, x, NULL, NULL, n_input, err));
     slm2_model_forward(p->ref.m, p->ref.acts, &p->batch, NULL, NULL);
@@ -170,19 +199,13 @@ static slm2_status compare_window(struct group *p, const int32_t *x, int n_input
     for (int row = n_input - n_scored; row < n_input; row += ROWS) {
         int n = slm2_min_int(ROWS, n_input - row);
         SLM2_TRY(side_logits(&p->ref, row, n, p->vocab_size, err));
-        for (int k = 0; k < p->n_side; k++) {
-            const float *logits = p->side[k].logits;
-            SLM2_TRY(side_logits(&p->side[k], row, n, p->vocab_size, err));
-#pragma omp parallel for num_threads(p->n_threads) schedule(static)
+        for (int k = 0; k < p->n_side; k++) SLM2_TRY(side_logits(&p->side[k], row, n, p->vocab_size, err));
+        compare_rows(p, x + row + 1, n);
+        for (int k = 0; k < p->n_side; k++)
             for (int i = 0; i < n; i++) {
-                size_t at = (size_t)i * (size_t)p->vocab_size;
-                rows[i] = slm2_compare_logits(p->ref.logits + at, logits + at, p->vocab_size, x[row + i + 1]);
+                slm2_compare_add(&c[k], &p->rows[k * ROWS + i]);
+                SLM2_TRY(side_keep(&p->side[k], p->rows[k * ROWS + i].kl, err));
             }
-            for (int i = 0; i < n; i++) {
-                slm2_compare_add(&c[k], &rows[i]);
-                SLM2_TRY(side_keep(&p->side[k], rows[i].kl, err));
-            }
-        }
     }
     return SLM2_OK;
 }
@@ -254,6 +277,9 @@ slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct
     }
     if (st == SLM2_OK) st = slm2_batch_init(&p.batch, n_ctx, 1, err);
     p.n_threads = p.ref.ctx.n_threads;
+    p.rows = calloc((size_t)n_side * ROWS, sizeof *p.rows);
+    if (st == SLM2_OK) p.work = calloc((size_t)p.n_threads * 2 * (size_t)p.vocab_size, sizeof *p.work);
+    if (st == SLM2_OK && (!p.rows || !p.work)) st = slm2_fail(err, SLM2_ENOMEM, "no memory to compare distributions over %d ids", p.vocab_size);
     for (int i = 0; i < n_paths && st == SLM2_OK; i++) st = compare_file(&p, tok, paths[i], o, c, err);
     if (st == SLM2_OK && c->n_tokens == 0) st = slm2_fail(err, SLM2_EFORMAT, "%s: no text to measure%s", n_paths ? paths[0] : "perplexity", c->n_bad ? "; want JSON lines {\"text\": ...}, or a .txt file" : "");
     for (int k = 0; k < n_side; k++) {
@@ -266,6 +292,8 @@ slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct
     slm2_batch_free(&p.batch);
     slm2_ids_free(&p.x);
     free(p.side);
+    free(p.rows);
+    free(p.work);
     return st;
 }
 

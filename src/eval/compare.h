@@ -10,8 +10,8 @@ struct slm2_compare_row {
     double ref_logprob, logprob;         /* of the target under p and q */
     bool same_top;                       /* the most probable token is the same; of equals the first */
 };
-/* From logits [n], sums in double; 0 <= target < n. */
-struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logits, int n, int32_t target);
+/* From logits [n], sums in double; 0 <= target < n; work [2 n] is overwritten. */
+struct slm2_compare_row slm2_compare_logits(const float *ref, const float *logits, int n, int32_t target, double *work);
 
 struct slm2_compare { /* sums over positions; the measures are derived */
     int64_t n_tokens, n_same_top, n_docs, n_bad;

@@ -101,6 +101,7 @@ slm2_status slm2_mt_user_prompt(const struct slm2_mt_data *d, const struct slm2_
  * A judgement of no question of d, or given twice, is SLM2_EFORMAT. */
 slm2_status slm2_mt_scores(const struct slm2_mt_data *d, const char *judgements, const char *judge, json_t **scores, struct slm2_err *err);
 void slm2_mt_table(const json_t *scores, struct slm2_buf *out);
-/* The published scores among the tables of eval/reported.h (group mt_bench), as lines to stand beneath; nothing when there are none. */
-void slm2_mt_published(const json_t *tables, struct slm2_buf *out);
+/* Puts the published scores among the tables of eval/reported.h (group mt_bench) into scores, where slm2_mt_table and `slm2 report` show them beside ours:
+ * "published": {"title", "source", "rows": [{"model", "size", "score", "unchecked": true where nobody has read it in its source}]}; nothing when there are none. */
+void slm2_mt_published(json_t *scores, const json_t *tables);
 #endif

@@ -179,22 +179,6 @@ static void strip(struct slm2_buf *b)
     b->v[b->n] = '\0';
 }
 
-/* Bytes that are not UTF-8 become U+FFFD: JSON cannot hold them. */
-static json_t *text_json(const struct slm2_buf *b)
-{
-    struct slm2_buf clean = {0};
-    for (size_t at = 0; at < b->n;) {
-        int32_t c;
-        size_t n = slm2_utf8_next((const uint8_t *)b->v + at, b->n - at, &c);
-        if (c > 0) slm2_buf_put(&clean, b->v + at, n);
-        else slm2_buf_puts(&clean, "\xEF\xBF\xBD");
-        at += n;
-    }
-    json_t *j = clean.failed ? NULL : json_stringn(clean.v ? clean.v : "", clean.n);
-    slm2_buf_free(&clean);
-    return j;
-}
-
 /* The prompt of the conversation's turn, and its job. */
 static slm2_status ask(struct run *r, struct conversation *c, struct slm2_err *err)
 {
@@ -222,7 +206,7 @@ static slm2_status record(struct run *r, const struct conversation *c, struct sl
     clock_gettime(CLOCK_REALTIME, &now);
     answer_id(r, c->q, id);
     json_t *j = json_pack("{s:I, s:s, s:s, s:[{s:i, s:[o, o]}], s:f}", "question_id", (json_int_t)c->q->id, "answer_id", id, "model_id", r->a->model_id, "choices", "index", 0, "turns",
-                          text_json(&c->text[0]), text_json(&c->text[1]), "tstamp", (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
+                          slm2_json_text(c->text[0].v, c->text[0].n), slm2_json_text(c->text[1].v, c->text[1].n), "tstamp", (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
     slm2_status st = j ? slm2_journal_put(r->file, j, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for an answer");
     json_decref(j);
     r->done->n_new += st == SLM2_OK;

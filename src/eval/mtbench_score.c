@@ -131,6 +131,24 @@ slm2_status slm2_mt_scores(const struct slm2_mt_data *d, const char *path, const
     return st;
 }
 
+void slm2_mt_published(json_t *scores, const json_t *tables)
+{
+    size_t i, k;
+    json_t *t, *row;
+    json_array_foreach(tables, i, t) {
+        const char *group = json_string_value(json_object_get(t, "group")), *source = json_string_value(json_object_get(t, "source"));
+        if (!group || strcmp(group, "mt_bench")) continue;
+        json_t *rows = json_array();
+        json_array_foreach(json_object_get(t, "rows"), k, row) {
+            const char *mark = json_string_value(json_object_get(row, "mark")), *size = json_string_value(json_object_get(row, "size"));
+            json_array_append_new(rows, json_pack("{s:s, s:s, s:O, s:b}", "model", slm2_json_show_text(row, "model"), "size", size ? size : "", "score", json_array_get(json_object_get(row, "values"), 0), "unchecked",
+                                                  mark && !strcmp(mark, "M")));
+        }
+        json_object_set_new(scores, "published", json_pack("{s:s, s:s, s:o}", "title", slm2_json_show_text(t, "title"), "source", source ? source : "", "rows", rows));
+        return;
+    }
+}
+
 /* ---- table ------------------------------------------------------------------------------------------------------------------ */
 static void put_line(struct slm2_buf *out, const char *name, const json_t *s)
 {
@@ -155,22 +173,8 @@ void slm2_mt_table(const json_t *scores, struct slm2_buf *out)
         json_object_foreach(json_object_get(m, "categories"), name, s) put_line(out, name, s);
         put_line(out, "all", m);
     }
-}
-
-void slm2_mt_published(const json_t *tables, struct slm2_buf *out)
-{
-    size_t i, k;
-    const json_t *t, *row;
-    json_array_foreach(tables, i, t)
-    {
-        const char *group = json_string_value(json_object_get(t, "group")), *title = json_string_value(json_object_get(t, "title"));
-        if (!group || strcmp(group, "mt_bench")) continue;
-        slm2_buf_printf(out, "\npublished: %s\n", title ? title : "MT-Bench");
-        json_array_foreach(json_object_get(t, "rows"), k, row)
-        {
-            const char *model = json_string_value(json_object_get(row, "model"));
-            const char *mark = json_string_value(json_object_get(row, "mark"));
-            slm2_buf_printf(out, "  %-26s %7.2f%s\n", model ? model : "?", json_number_value(json_array_get(json_object_get(row, "values"), 0)), mark && !strcmp(mark, "M") ? "  from memory, unchecked" : "");
-        }
-    }
+    const json_t *published = json_object_get(scores, "published");
+    if (published) slm2_buf_printf(out, "\npublished: %s\n", slm2_json_show_text(published, "title"));
+    json_array_foreach(json_object_get(published, "rows"), i, m)
+        slm2_buf_printf(out, "  %-26s %7.2f%s\n", slm2_json_show_text(m, "model"), slm2_json_show_number(m, "score"), json_is_true(json_object_get(m, "unchecked")) ? "  from memory, unchecked" : "");
 }

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
+#include "tok/tok.h"
 
 enum { ROWS = 128 }; /* of a matrix merged at a time */
 static const size_t shard_max_bytes = (size_t)5 << 30; /* as model/load.c */
@@ -89,10 +90,8 @@ static slm2_status copy_file(const char *from, const char *to, const char *name,
 /* config.json comes last: without it a folder is no model. */
 static slm2_status copy_files(const char *base, const char *adapter, const char *out, struct slm2_err *err)
 {
-    static const char *const vocab[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"};
-    char path[4096];
-    SLM2_TRY(slm2_path_join(path, sizeof path, adapter, vocab[0], err));
-    const char *from = slm2_path_exists(path) ? adapter : base;
+    static const char *const vocab[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "arcade100k.tiktoken", "chat_template.jinja"};
+    const char *from = slm2_tok_in_dir(adapter) ? adapter : base;
     for (size_t i = 0; i < sizeof vocab / sizeof vocab[0]; i++) SLM2_TRY(copy_file(from, out, vocab[i], false, err));
     SLM2_TRY(copy_file(base, out, "generation_config.json", false, err));
     return copy_file(base, out, "config.json", true, err);

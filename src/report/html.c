@@ -183,31 +183,6 @@ static bool put_eval(struct slm2_buf *b, const struct slm2_report_runs *r)
     return n > 0;
 }
 
-/* ---- quantisation ---------------------------------------------------------------------------------------------------------------- */
-static bool put_quant(struct slm2_buf *b, const struct slm2_report_runs *r)
-{
-    size_t i;
-    json_t *q;
-    char s[SLM2_TEXT_MAX];
-    if (!json_array_size(r->quant)) return false;
-    slm2_page_heading(b, "quantisation", "Quantisation");
-    slm2_page_table(b, "Format|#Size|#Perplexity|#Perplexity ratio|#Weight error (RMSE)");
-    json_array_foreach(r->quant, i, q) {
-        const char *format = json_string_value(json_object_get(q, "format"));
-        slm2_page_row(b, format ? format : "?");
-        slm2_page_cell(b, "n", slm2_text_bytes(s, slm2_json_show_number(q, "bytes")));
-        slm2_page_cell_real(b, slm2_json_show_number(q, "perplexity"));
-        double ratio = slm2_json_show_number(q, "ratio");
-        if (isfinite(ratio)) snprintf(s, sizeof s, "%.4f", ratio);
-        slm2_page_cell(b, "n", isfinite(ratio) ? s : "");
-        slm2_page_cell_real(b, slm2_json_show_number(q, "rmse"));
-        slm2_buf_puts(b, "</tr>");
-    }
-    slm2_page_table_end(b);
-    slm2_buf_puts(b, "<p class=\"mut\">Perplexity ratio: quantised over unquantised, on the same held-out text; 1 means nothing was lost.</p>");
-    return true;
-}
-
 /* ---- self-knowledge ------------------------------------------------------------------------------------------------------------------ */
 static const char *str(const json_t *j, const char *key)
 {
@@ -458,7 +433,6 @@ slm2_status slm2_report_html(const struct slm2_report_runs *r, const struct slm2
     if (st == SLM2_OK) {
         if (put_eval(&body, r)) slm2_buf_puts(out, "<a href=\"#evaluation\">Evaluation</a>");
         if (slm2_report_mtbench(r, &body)) slm2_buf_puts(out, "<a href=\"#mtbench\">MT-Bench</a>");
-        if (put_quant(&body, r)) slm2_buf_puts(out, "<a href=\"#quantisation\">Quantisation</a>");
         if (slm2_report_losses(r, &body)) slm2_buf_puts(out, "<a href=\"#losses\">Quantised files</a>");
         if (p) put_speed(&body, p);
         slm2_buf_printf(out, "%s<a href=\"#energy\">Energy</a>", p ? "<a href=\"#speed\">Speed</a>" : "");

@@ -3,7 +3,8 @@
  * Each folder given is a run (FOLDER/run.sqlite), or holds runs under pretrain/, sft/, dpo/, selfknow/.  Beside the ledgers may
  * lie, and are shown when they do:
  *     eval.json           {"results": {TASK: {METRIC: x, METRIC_stderr: x}}}, or several of these by name: {"sft": {"results": ...}}
- *     quant.json          [{"format": "Q8_0", "bytes": n, "perplexity": x, "ratio": x, "rmse": x}], all but format optional
+ *     mtbench.json        of `slm2 mtbench show` (eval/mtbench.h)
+ *     compare.json        of `slm2 compare` (eval/quant_eval.h)
  *     data/manifest.json  of `slm2 data build`
  * The page uses no scripts and asks the network for nothing. */
 #ifndef SLM2_REPORT_REPORT_H

@@ -186,7 +186,6 @@ static slm2_status add_folder(struct slm2_report_runs *r, const char *dir, const
     }
     if (r->n == before) return slm2_fail(err, SLM2_EUSAGE, "%s: holds no run.sqlite, nor does pretrain/, sft/, dpo/ or selfknow/ in it", dir);
     SLM2_TRY(read_json(&r->eval, dir, "eval.json", err));
-    SLM2_TRY(read_json(&r->quant, dir, "quant.json", err));
     SLM2_TRY(read_json(&r->mtbench, dir, "mtbench.json", err));
     SLM2_TRY(read_json(&r->compare, dir, "compare.json", err));
     return read_json(&r->manifest, dir, "data/manifest.json", err);
@@ -212,7 +211,6 @@ void slm2_report_runs_free(struct slm2_report_runs *r)
     }
     free(r->run);
     json_decref(r->eval);
-    json_decref(r->quant);
     json_decref(r->manifest);
     json_decref(r->mtbench);
     json_decref(r->compare);

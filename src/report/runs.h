@@ -29,7 +29,7 @@ struct slm2_report_run {
 struct slm2_report_runs {
     struct slm2_report_run *run;
     int n, cap;
-    json_t *eval, *quant, *manifest, *mtbench, *compare; /* NULL when absent; of several folders the last that has one */
+    json_t *eval, *manifest, *mtbench, *compare; /* NULL when absent; of several folders the last that has one */
 };
 slm2_status slm2_report_runs_open(struct slm2_report_runs *r, const char *const *dirs, int n, const struct slm2_energy_terms *terms, struct slm2_err *err);
 void slm2_report_runs_free(struct slm2_report_runs *r); /* also after a failed open */

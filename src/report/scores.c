@@ -8,7 +8,7 @@
 #include "report/svg.h"
 #include "report/text.h"
 
-enum { MAX_AXIS = 16, MAX_MODEL = SLM2_SVG_N_COLOR, MAX_FILE = 32 };
+enum { MAX_AXIS = 16, MAX_MODEL = SLM2_SVG_N_COLOR, MAX_FILE = 32, MAX_PUBLISHED = 32 };
 
 /* ---- MT-Bench -------------------------------------------------------------------------------------------------------------------- */
 static void put_score_row(struct slm2_buf *b, const char *model, const char *category, const json_t *s)
@@ -65,9 +65,50 @@ static void put_radar(struct slm2_buf *b, const json_t *models)
     slm2_svg_radar(b, "Mean rating by category, 1 to 10", axis, n_axis, 10, ring, n_ring);
 }
 
+/* What others published is beside ours, but told from it: other judges, other days, some figures unchecked. */
+static void put_published_bars(struct slm2_buf *b, const json_t *models, const json_t *rows)
+{
+    struct slm2_svg_bar bar[MAX_MODEL + MAX_PUBLISHED];
+    int n = 0;
+    for (size_t i = 0; i < json_array_size(models) && i < MAX_MODEL; i++)
+        bar[n++] = (struct slm2_svg_bar){slm2_json_show_text(json_array_get(models, i), "model"), slm2_json_show_number(json_array_get(models, i), "score"), (double)NAN};
+    for (size_t i = 0; i < json_array_size(rows) && i < MAX_PUBLISHED; i++)
+        bar[n++] = (struct slm2_svg_bar){slm2_json_show_text(json_array_get(rows, i), "model"), (double)NAN, slm2_json_show_number(json_array_get(rows, i), "score")};
+    if (json_array_size(rows)) slm2_svg_bars(b, "Mean rating beside published ones", "measured here", "published, marked below", bar, n);
+}
+
+static void put_published_table(struct slm2_buf *b, const json_t *published, const json_t *rows)
+{
+    char t[SLM2_TEXT_MAX];
+    json_t *row;
+    size_t i;
+    bool any_unchecked = false;
+    if (!json_array_size(rows)) return;
+    slm2_buf_puts(b, "<h3>Published: ");
+    slm2_html_escape(b, slm2_json_show_text(published, "title"));
+    slm2_buf_puts(b, "</h3>");
+    slm2_page_table(b, "Model|Size|#Score|Standing");
+    json_array_foreach(rows, i, row) {
+        const char *size = json_string_value(json_object_get(row, "size"));
+        double v = slm2_json_show_number(row, "score");
+        bool unchecked = json_is_true(json_object_get(row, "unchecked"));
+        slm2_page_row(b, slm2_json_show_text(row, "model"));
+        slm2_page_cell(b, "", size ? size : "");
+        if (isfinite(v)) snprintf(t, sizeof t, "%.2f", v);
+        slm2_page_cell(b, "n", isfinite(v) ? t : "");
+        slm2_page_cell(b, "", unchecked ? "from memory, unchecked" : "read in its source");
+        slm2_buf_puts(b, "</tr>");
+        any_unchecked = any_unchecked || unchecked;
+    }
+    slm2_page_table_end(b);
+    slm2_buf_puts(b, "<p class=\"mut\">Source: ");
+    slm2_html_escape(b, slm2_json_show_text(published, "source"));
+    slm2_buf_printf(b, ". Nothing of it was measured here.%s</p>", any_unchecked ? " Figures from memory are a guide, never a limit." : "");
+}
+
 bool slm2_report_mtbench(const struct slm2_report_runs *r, struct slm2_buf *b)
 {
-    const json_t *models = json_object_get(r->mtbench, "models");
+    const json_t *models = json_object_get(r->mtbench, "models"), *published = json_object_get(r->mtbench, "published"), *rows = json_object_get(published, "rows");
     const char *category;
     json_t *m, *s;
     size_t i;
@@ -76,6 +117,7 @@ bool slm2_report_mtbench(const struct slm2_report_runs *r, struct slm2_buf *b)
     slm2_buf_puts(b, "<div class=\"grid\">");
     put_radar(b, models);
     put_score_bars(b, models);
+    put_published_bars(b, models, rows);
     slm2_buf_puts(b, "</div>");
     slm2_page_table(b, "Model|Category|#Score|#First turn|#Second turn|#Ratings|#Unrated");
     json_array_foreach(models, i, m) {
@@ -86,6 +128,7 @@ bool slm2_report_mtbench(const struct slm2_report_runs *r, struct slm2_buf *b)
     slm2_buf_puts(b, "<p class=\"mut\">Two-turn questions, each answer rated from 1 to 10 by ");
     slm2_html_escape(b, slm2_json_show_text(r->mtbench, "judge"));
     slm2_buf_puts(b, ". Unrated judgements are left out of the means. Ratings of different judges do not compare.</p>");
+    put_published_table(b, published, rows);
     return true;
 }
 

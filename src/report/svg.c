@@ -288,7 +288,7 @@ void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name
             slm2_buf_printf(b, "<rect class=\"plan\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", label, y + 4, bar[i].plan / top * room, ROW - 8);
         slm2_buf_printf(b, "<rect class=\"bar c0\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>", label, y + 9, value / top * room, ROW - 18);
         slm2_buf_printf(b, "<text class=\"bv\" x=\"%.1f\" y=\"%.1f\">%s</text>", label + fmax(value, isfinite(bar[i].plan) ? bar[i].plan : 0) / top * room + 8, y + ROW / 2.0 + 4.5,
-                        slm2_text_count(text, bar[i].value));
+                        slm2_text_count(text, isfinite(bar[i].value) ? bar[i].value : bar[i].plan));
     }
     slm2_buf_puts(b, "</svg><figcaption>");
     put_key(b, "block", 0, value_name, (double)NAN, NULL);

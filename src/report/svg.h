@@ -26,7 +26,7 @@ struct slm2_svg_chart {
 };
 void slm2_svg_chart(struct slm2_buf *b, const struct slm2_svg_chart *c); /* nothing when there is no value at all */
 
-struct slm2_svg_bar { const char *label; double value, plan; };            /* plan NaN: none; drawn as a pale bar behind */
+struct slm2_svg_bar { const char *label; double value, plan; };            /* one of them may be NaN: none.  plan is drawn as a pale bar behind */
 void slm2_svg_bars(struct slm2_buf *b, const char *title, const char *value_name, const char *plan_name, const struct slm2_svg_bar *bar, int n);
 
 struct slm2_svg_ring { const char *label; const double *v; int color; };   /* v[n_axis]; what is not finite is left out */

@@ -173,23 +173,24 @@ bool slm2_chat_detect_text(const char *jinja, enum slm2_chat_template *tmpl)
     return chatml || zephyr;
 }
 
-enum slm2_chat_template slm2_chat_detect(const char *dir)
+
+bool slm2_chat_detect(const char *dir, enum slm2_chat_template *tmpl)
 {
-    enum slm2_chat_template tmpl = SLM2_CHAT_ZEPHYR;
     char path[4096];
     struct slm2_buf b = {0};
     json_t *j = NULL;
     bool found = false;
+    *tmpl = SLM2_CHAT_ZEPHYR;
     if (slm2_path_join(path, sizeof path, dir, "chat_template.jinja", NULL) == SLM2_OK && slm2_path_exists(path) &&
         slm2_file_read(&b, path, 1 << 20, NULL) == SLM2_OK && b.v)
-        found = slm2_chat_detect_text(b.v, &tmpl);
+        found = slm2_chat_detect_text(b.v, tmpl);
     if (!found && slm2_path_join(path, sizeof path, dir, "tokenizer_config.json", NULL) == SLM2_OK && slm2_path_exists(path) &&
         slm2_json_read(&j, path, 64 << 20, NULL) == SLM2_OK) {
         const json_t *t = json_object_get(j, "chat_template");
         if (json_is_array(t)) t = json_object_get(json_array_get(t, 0), "template"); /* several by name: the first is the default */
-        if (json_is_string(t)) slm2_chat_detect_text(json_string_value(t), &tmpl);
+        if (json_is_string(t)) found = slm2_chat_detect_text(json_string_value(t), tmpl);
     }
     json_decref(j);
     slm2_buf_free(&b);
-    return tmpl;
+    return found;
 }

@@ -50,7 +50,7 @@ int32_t slm2_chat_stop_id(const struct slm2_tok *tok, enum slm2_chat_template tm
 
 /* The template that a Jinja text is; false (and zephyr) when it is neither. */
 bool slm2_chat_detect_text(const char *jinja, enum slm2_chat_template *tmpl);
-/* From a checkpoint's folder: chat_template.jinja, else tokenizer_config.json; zephyr when nothing is said. */
-enum slm2_chat_template slm2_chat_detect(const char *dir);
+/* From the folder of a checkpoint or an adapter: chat_template.jinja, else tokenizer_config.json; false (and zephyr) when neither says it. */
+bool slm2_chat_detect(const char *dir, enum slm2_chat_template *tmpl);
 const char *slm2_chat_jinja(enum slm2_chat_template tmpl); /* for tokenizer_config.json */
 #endif

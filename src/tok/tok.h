@@ -6,6 +6,7 @@
 /* ---- vocabularies ------------------------------------------------------------------------------------------------- */
 /* Like slm2_tok_open, from the bytes of a file; the kind is seen from the content.  what: name for messages. */
 slm2_status slm2_tok_open_memory(struct slm2_tok **tok, const void *bytes, size_t n, const char *what, struct slm2_err *err);
+bool slm2_tok_in_dir(const char *dir); /* whether slm2_tok_open finds a file of a vocabulary in this folder */
 /* Flags that the vocabulary's own settings ask for: SLM2_TOK_NFC when it normalises (Arcade100k does), else 0. */
 int slm2_tok_flags_default(const struct slm2_tok *tok);
 

@@ -380,6 +380,12 @@ static slm2_status find_in_dir(const char *dir, char *path, size_t cap, struct s
     return slm2_path_join(path, cap, dir, best, err);
 }
 
+bool slm2_tok_in_dir(const char *dir)
+{
+    char path[4096];
+    return find_in_dir(dir, path, sizeof path, NULL) == SLM2_OK;
+}
+
 slm2_status slm2_tok_open(struct slm2_tok **tok, const char *path, struct slm2_err *err)
 {
     if (!path)

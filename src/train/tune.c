@@ -70,10 +70,8 @@ void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value) { 
 /* The model folder's own vocabulary when it has one. */
 slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
 {
-    char path[SLM2_PATH_MAX];
     if (o->vocab[0]) return slm2_tok_open(tok, o->vocab, err);
-    SLM2_TRY(slm2_path_join(path, sizeof path, o->model, "tokenizer.json", err));
-    return slm2_tok_open(tok, slm2_path_exists(path) ? path : NULL, err);
+    return slm2_tok_open(tok, slm2_tok_in_dir(o->model) ? o->model : NULL, err);
 }
 
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err)
