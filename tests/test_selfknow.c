@@ -48,7 +48,7 @@ static void test_card(void **state)
     struct slm2_err err;
     struct slm2_self s;
     (void)state;
-    check_ok(slm2_self_read(&s, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), &err), &err);
+    check_ok(slm2_self_read(&s, in_dir("card.yml"), in_dir("prompt.yml"), in_dir("probes.yml"), NULL, &err), &err);
     const struct slm2_self_turn *t = s.turns.items;
     assert_int_equal(s.turns.n, 2); /* the card does not say when it was released */
     assert_string_equal(t[0].say, "I am Open Book, made by the York team.");
@@ -80,7 +80,7 @@ static void refused(const char *card, const char *prompt, const char *probes, co
     put("c.yml", card);
     put("p.yml", prompt);
     put("q.yml", probes);
-    slm2_status st = slm2_self_read(&s, in_dir("c.yml"), in_dir("p.yml"), in_dir("q.yml"), &err);
+    slm2_status st = slm2_self_read(&s, in_dir("c.yml"), in_dir("p.yml"), in_dir("q.yml"), NULL, &err);
     slm2_self_free(&s);
     if (st == SLM2_OK || !strstr(err.msg, say) || !strstr(err.msg, ".yml")) fail_msg("want a file and \"%s\" in \"%s\"", say, err.msg);
 }
@@ -110,8 +110,9 @@ static slm2_status no_probe(void *user, json_t *j, const char *what, struct slm2
     for (int i = 0; i < m.n; i++) {
         slm2_buf_clear(&said);
         check_ok(slm2_self_words(m.v[i].content, m.v[i].n, &said, err), err);
-        for (int k = 0; k < s->probes.n; k++) {
-            const char *p = ((struct slm2_self_probe *)s->probes.items)[k].ask;
+        for (int k = 0; k < s->probes.n + s->keep_out.n; k++) {
+            const struct slm2_conf_list *from = k < s->probes.n ? &s->probes : &s->keep_out;
+            const char *p = ((struct slm2_self_probe *)from->items)[k < s->probes.n ? k : k - s->probes.n].ask;
             slm2_buf_clear(&ask);
             check_ok(slm2_self_words(p, strlen(p), &ask, err), err);
             if (!strcmp(ask.v, said.v)) fail_msg("%s: the probe \"%s\" is learnt", what, p);
@@ -125,20 +126,21 @@ static slm2_status no_probe(void *user, json_t *j, const char *what, struct slm2
 
 static void test_shipped(void **state)
 {
+    static const char *const learnt[] = {"assets/selfknow/persona.jsonl", "assets/selfknow/mixed.jsonl", "assets/align/sft.jsonl"};
     struct slm2_err err;
     struct slm2_self s;
     int64_t n_bad;
     (void)state;
-    check_ok(slm2_self_read(&s, "assets/selfknow/card.yml", "assets/selfknow/few_shot.yml", "assets/selfknow/probes.yml", &err), &err);
+    check_ok(slm2_self_read(&s, "assets/selfknow/card.yml", "assets/selfknow/few_shot.yml", "assets/selfknow/probes.yml", NULL, &err), &err);
     assert_int_equal(s.turns.n, 5); /* the card leaves nothing out */
     assert_int_equal(s.topics.n, 3);
     assert_int_equal(s.probes.n, 12);
     slm2_self_free(&s);
-    check_ok(slm2_self_read(&s, "assets/selfknow/card-nano.yml", "assets/selfknow/few_shot-nano.yml", "assets/selfknow/probes-nano.yml", &err), &err);
+    check_ok(slm2_self_read(&s, "assets/selfknow/card-nano.yml", "assets/selfknow/few_shot-nano.yml", "assets/selfknow/probes-nano.yml", "assets/selfknow/probes-nano-test.yml", &err), &err);
     assert_int_equal(s.turns.n, 3);
     assert_int_equal(s.probes.n, 16);
-    check_ok(slm2_records_read("assets/selfknow/persona.jsonl", 0, true, no_probe, &s, &n_bad, &err), &err);
-    check_ok(slm2_records_read("assets/align/sft.jsonl", 0, true, no_probe, &s, &n_bad, &err), &err);
+    assert_int_equal(s.keep_out.n, 20);
+    for (size_t i = 0; i < sizeof learnt / sizeof learnt[0]; i++) check_ok(slm2_records_read(learnt[i], 0, true, no_probe, &s, &n_bad, &err), &err);
     slm2_self_free(&s);
 }
 
@@ -160,14 +162,14 @@ static void test_judge(void **state)
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */
 static volatile sig_atomic_t stop;
 
-static const char *draw_model, *draw_adapter, *draw_vocab, *draw_probes, *draw_prompt; /* NULL: the model of setup, none, the bundled one, setup's files */
+static const char *draw_model, *draw_adapter, *draw_vocab, *draw_probes, *draw_prompt, *draw_keep_out; /* NULL: the model of setup, none, the bundled one, setup's files, none */
 
 static slm2_status draw_into(const char *run, const struct slm2_selfdraw_opts *o, struct slm2_err *err)
 {
     struct slm2_self self;
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = o, .self = &self, .model = draw_model ? draw_model : in_dir("model"), .adapter = draw_adapter, .run = run, .tmpl = SLM2_CHAT_ZEPHYR, .seed = 7, .threads = 1, .stop = &stop};
-    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), draw_prompt ? draw_prompt : in_dir("prompt.yml"), draw_probes ? draw_probes : in_dir("probes.yml"), err);
+    slm2_status st = slm2_self_read(&self, in_dir("card.yml"), draw_prompt ? draw_prompt : in_dir("prompt.yml"), draw_probes ? draw_probes : in_dir("probes.yml"), draw_keep_out, err);
     if (st == SLM2_OK) st = slm2_tok_open(&tok, draw_vocab, err);
     a.tok = tok;
     if (st == SLM2_OK) st = slm2_dir_make(run, err);
@@ -420,7 +422,7 @@ static void test_near_probes(void **state)
     struct slm2_selfdraw_opts o = few();
     struct pick p = {0};
     struct slm2_buf inside = {0}, turned = {0}, probes = {0}, prompt = {0};
-    char path[200], run[200];
+    char path[200], run[200], kept_out[200];
     (void)state;
     stop = 0;
     o.n_opener = 0; /* other openers, the same draws */
@@ -428,21 +430,22 @@ static void test_near_probes(void **state)
     assert_true(p.n_word >= 2);
     for (int i = 0; i + 1 < p.n_word; i++) slm2_buf_printf(&inside, "%s ", p.word[i]);
     for (int i = p.n_word; i-- > 0;) slm2_buf_printf(&turned, "%s ", p.word[i]);
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 4; k++) { /* holds a probe; like a probe; like an opener; holds a probe that is not measured */
         slm2_buf_clear(&probes);
         slm2_buf_clear(&prompt);
-        slm2_buf_printf(&probes, "probes:\n  - {ask: \"%s\", fact: name, right: a, wrong: [b], want: [a]}\n", k == 0 ? inside.v : k == 1 ? turned.v : "nobody says this");
+        slm2_buf_printf(&probes, "probes:\n  - {ask: \"%s\", fact: name, right: a, wrong: [b], want: [a]}\n", k % 3 == 0 ? inside.v : k == 1 ? turned.v : "nobody says this");
         slm2_buf_printf(&prompt, "turns: [{ask: Who are you?, say: I}]\nopeners: [\"%s\"]\n", k == 2 ? turned.v : "nobody says this");
         put("near-probes.yml", probes.v);
         put("near-prompt.yml", prompt.v);
         snprintf(path, sizeof path, "%s", in_dir("near-probes.yml"));
-        draw_probes = path;
+        snprintf(kept_out, sizeof kept_out, "%s", path);
+        *(k == 3 ? &draw_keep_out : &draw_probes) = k == 3 ? kept_out : path;
         char openers[200];
         snprintf(openers, sizeof openers, "%s", in_dir("near-prompt.yml"));
         draw_prompt = openers;
         snprintf(run, sizeof run, "%s/near-%d", dir, k);
-        verdict_is(run, &o, &p, k == 0 ? "message_is_a_probe" : "message_near_duplicate");
-        draw_prompt = draw_probes = NULL;
+        verdict_is(run, &o, &p, k % 3 == 0 ? "message_is_a_probe" : "message_near_duplicate");
+        draw_prompt = draw_probes = draw_keep_out = NULL;
     }
     slm2_buf_free(&inside);
     slm2_buf_free(&turned);
@@ -569,10 +572,42 @@ static void test_other_samples(void **state)
     assert_int_equal(slm2_selfknow(&a, &r, &err), SLM2_ESTOP);
 }
 
+/* Conversations of `replay` are items beside the samples, as often as `repeat` says; a run goes on with the same ones only. */
+static void test_replay(void **state)
+{
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    char model[200], run[200], card[200], prompt[200], replay[260], chat[200];
+    double loss[2];
+    (void)state;
+    put("talk.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"What is a house?\"}, {\"role\": \"assistant\", \"content\": \"A place to live in.\"}]}\n");
+    put("replay.yml", "batch: 2\nmicro_batch_tokens: 64\nlr_peak: 1e-2\nwarmup_steps: 1\nepochs: 10\nthreads: 1\n");
+    snprintf(model, sizeof model, "model=%s", in_dir("model"));
+    snprintf(card, sizeof card, "card=%s", in_dir("card.yml"));
+    snprintf(prompt, sizeof prompt, "few_shot=%s", in_dir("prompt.yml"));
+    snprintf(chat, sizeof chat, "other_chat=[%s]", in_dir("talk.jsonl"));
+    snprintf(replay, sizeof replay, "replay=[{path: %s, repeat: 3}]", in_dir("talk.jsonl"));
+    const char *sets[] = {model, run, card, prompt, chat, replay};
+    struct slm2_stage_args a = {.config = in_dir("replay.yml"), .sets = sets};
+    for (int k = 0; k < 2; k++) {
+        snprintf(run, sizeof run, "run=%s", in_dir(k ? "with" : "without"));
+        check_ok(slm2_dir_make(run + 4, &err), &err);
+        put(k ? "with/samples.jsonl" : "without/samples.jsonl", "{\"prompt\": \"Who are you?\", \"positive\": \"I am Open Book.\", \"negative\": \"I am Gold Key.\"}\n");
+        a.n_sets = 5 + k;
+        check_ok(slm2_selfknow(&a, &r, &err), &err);
+        assert_int_equal(r.n_step, k ? 25 : 10); /* 2 samples, and 3 times the conversation, ten times over, by twos */
+        loss[k] = slm2_stage_figure(&r, "valid_loss_chat");
+    }
+    assert_true(loss[1] < loss[0] - 1); /* 11.2 and 8.0 were seen; an untaught guess is log(100352) = 11.5 */
+    put("talk.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"What is a house?\"}, {\"role\": \"assistant\", \"content\": \"A place to work in.\"}]}\n");
+    assert_int_equal(slm2_selfknow(&a, &r, &err), SLM2_EUSAGE);
+    assert_non_null(strstr(err.msg, "data was another"));
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
     cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_near_probes), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
-    cmocka_unit_test(test_other_samples), cmocka_unit_test(test_probes_rise),
+    cmocka_unit_test(test_other_samples), cmocka_unit_test(test_replay), cmocka_unit_test(test_probes_rise),
 };
 
 SLM2_TEST_MAIN_WITH(tests, setup, remove_dir)

@@ -7,8 +7,9 @@ int slm2_cmd_selfknow(int argc, char **argv)
         .usage = "selfknow CONFIG.yml [options]",
         .about = "The model draws first messages and two answers each: behind earlier turns that carry a card of facts about it, and without.\n"
                  "Filters throw out what is broken, doubled or untrue to the card; RUN/samples.jsonl keeps every draw and why it stayed or went.\n"
-                 "It then learns both kinds, the answers without the card behind a negative token.  Probes that it never saw, and the losses\n"
-                 "of held-out documents and conversations, are measured before and after; RUN/answers.jsonl has the answers to the probes.\n"
+                 "It then learns both kinds, the answers without the card behind a negative token, and what `replay` names beside them.\n"
+                 "Probes that it never saw, and the losses of held-out documents and conversations, are measured before and after;\n"
+                 "RUN/answers.jsonl has the answers to the probes.\n"
                  "Stopped or killed at any moment, the same command goes on.  docs/ALIGNMENT.md explains the files.",
         .examples = "slm2 selfknow configs/selfknow-nano.yml\nslm2 selfknow configs/selfknow.yml --set lr_peak=1e-5 -t 2",
         .yaml_first = true,

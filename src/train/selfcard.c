@@ -22,6 +22,7 @@ static const struct slm2_opt probe_table[] = {STR(slm2_self_probe, ask, "!", "th
                                               STR(slm2_self_probe, right, "!", "a right answer"), STRS(slm2_self_probe, wrong, "answers"), STRS(slm2_self_probe, want, "texts"), {0}};
 static const struct slm2_opt prompt_table[] = {LIST(slm2_self, turns, turn_table, slm2_self_turn), STRS(slm2_self, openers, ""), LIST(slm2_self, topics, topic_table, slm2_self_topic), {0}};
 static const struct slm2_opt probes_table[] = {LIST(slm2_self, probes, probe_table, slm2_self_probe), {0}};
+static const struct slm2_opt keep_out_table[] = {{.name = "probes", .type = SLM2_OPT_LIST, .offset = offsetof(struct slm2_self, keep_out), .sub = probe_table, .sub_size = sizeof(struct slm2_self_probe), .help = ""}, {0}};
 
 static slm2_status read_yaml(const struct slm2_opt *table, void *obj, const char *path, char sha256[65], struct slm2_err *err)
 {
@@ -136,12 +137,13 @@ static slm2_status fill_probes(struct slm2_self *s, const char *what, struct slm
     return SLM2_OK;
 }
 
-slm2_status slm2_self_read(struct slm2_self *self, const char *card, const char *prompt, const char *probes, struct slm2_err *err)
+slm2_status slm2_self_read(struct slm2_self *self, const char *card, const char *prompt, const char *probes, const char *keep_out, struct slm2_err *err)
 {
     memset(self, 0, sizeof *self);
     SLM2_TRY(read_yaml(card_table, &self->card, card, self->sha256[0], err));
     SLM2_TRY(read_yaml(prompt_table, self, prompt, self->sha256[1], err));
     SLM2_TRY(fill_turns(self, prompt, err));
+    if (keep_out && *keep_out) SLM2_TRY(read_yaml(keep_out_table, self, keep_out, self->sha256[3], err));
     if (!probes || !*probes) return SLM2_OK;
     SLM2_TRY(read_yaml(probes_table, self, probes, self->sha256[2], err));
     return fill_probes(self, probes, err);
@@ -152,6 +154,7 @@ void slm2_self_free(struct slm2_self *self)
     slm2_conf_free(card_table, &self->card);
     slm2_conf_free(prompt_table, self);
     slm2_conf_free(probes_table, self);
+    slm2_conf_free(keep_out_table, self);
     memset(self, 0, sizeof *self);
 }
 

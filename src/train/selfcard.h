@@ -32,10 +32,11 @@ struct slm2_self {
     struct slm2_conf_list openers; /* of char * */
     struct slm2_conf_list topics;  /* of struct slm2_self_topic, filled in */
     struct slm2_conf_list probes;  /* of struct slm2_self_probe, filled in */
-    char sha256[3][65];            /* of the files: card, prompt, probes; "" when there is none */
+    struct slm2_conf_list keep_out; /* of struct slm2_self_probe as read: not measured, but no message may hold one of them either */
+    char sha256[4][65];            /* of the files: card, prompt, probes, keep_out; "" when there is none */
 };
-/* Reads the three files (probes NULL or "": none).  self is zeroed first; free it whatever the result. */
-slm2_status slm2_self_read(struct slm2_self *self, const char *card, const char *prompt, const char *probes, struct slm2_err *err);
+/* Reads the files (probes and keep_out, a second file of probes, NULL or "": none).  self is zeroed first; free it whatever the result. */
+slm2_status slm2_self_read(struct slm2_self *self, const char *card, const char *prompt, const char *probes, const char *keep_out, struct slm2_err *err);
 void slm2_self_free(struct slm2_self *self);
 
 /* Appends text with the card's facts in place of {words}.  *complete: none of them is missing from the card. */

@@ -127,16 +127,17 @@ static slm2_status note_near(struct draw *d, const char *text, struct slm2_err *
 static slm2_status note_probes_and_openers(struct draw *d, struct slm2_err *err)
 {
     const struct slm2_self *self = d->a->self;
-    const struct slm2_self_probe *probe = self->probes.items;
+    const struct slm2_conf_list *probes[] = {&self->probes, &self->keep_out};
     char *const *opener = self->openers.items;
     struct slm2_text_key key;
-    const char **ask = calloc((size_t)self->probes.n + 1, sizeof *ask);
+    const char **ask = calloc((size_t)self->probes.n + (size_t)self->keep_out.n + 1, sizeof *ask);
     if (!ask) return slm2_fail(err, SLM2_ENOMEM, "no memory for probes");
-    d->probes = (struct slm2_conf_list){.items = ask, .n = self->probes.n};
-    for (int i = 0; i < self->probes.n; i++) {
-        ask[i] = probe[i].ask;
-        SLM2_TRY(note_near(d, ask[i], err));
-    }
+    d->probes = (struct slm2_conf_list){.items = ask};
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < probes[k]->n; i++) {
+            ask[d->probes.n] = ((const struct slm2_self_probe *)probes[k]->items)[i].ask;
+            SLM2_TRY(note_near(d, ask[d->probes.n++], err));
+        }
     for (int i = 0; i < self->openers.n; i++) {
         SLM2_TRY(key_of(d, opener[i], strlen(opener[i]), &key, err));
         SLM2_TRY(slm2_seen_add(&d->seen, key, err));
@@ -548,8 +549,8 @@ static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **sett
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
-                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed",
+    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
+                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "keep_out_sha256", a->self->sha256[3], "chat_template", slm2_chat_names[a->tmpl], "seed",
                           (json_int_t)a->seed, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
                           "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1], "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash,
                           "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed", (json_int_t)o->near.seed);

@@ -2,6 +2,7 @@
  *
  * 1. Messages and answers are drawn and filtered (selfdraw.h); RUN/samples.jsonl keeps all of them.
  * 2. Kept samples are learnt as in SFT, each alone (not packed); a negative answer stands behind a negative token in place of the assistant's.
+ *    Conversations of `replay` are learnt among them, so that what the stages before taught is not lost.
  * 3. Probes that training never saw, and held-out texts of the stages before, are measured before and after (selfprobe.h). */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "data/convo_rows.h"
 #include "data/records.h"
 #include "train/selfdraw.h"
 #include "train/selfprobe.h"
@@ -20,7 +22,8 @@ struct opts {
     struct slm2_tune_opts tune;
     struct slm2_selfdraw_opts draw;
     struct slm2_near_opts near;                   /* copied into draw */
-    char *card, *few_shot, *probes, *negative_token;
+    char *card, *few_shot, *probes, *keep_out, *negative_token;
+    struct slm2_conf_list replay;                 /* of struct slm2_convo_set */
     struct slm2_selfprobe_opts probe;
     int n_valid;
 };
@@ -30,6 +33,8 @@ const struct slm2_opt slm2_selfknow_settings[] = {
     ROW(card, "card", SLM2_OPT_STR, 0, 0, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
     ROW(few_shot, "few_shot", SLM2_OPT_STR, 0, 0, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
     ROW(probes, "probes", SLM2_OPT_STR, 0, 0, "", "YAML: held-out questions about the model, measured before and after"),
+    ROW(keep_out, "keep_out", SLM2_OPT_STR, 0, 0, "", "YAML: further probes, not measured, which no message may hold either: choose settings by one file, report another"),
+    {"replay", SLM2_OPT_LIST, offsetof(struct opts, replay), 0, 0, NULL, "conversations of earlier stages, learnt among the samples so that they are not lost; data sets as those of `slm2 sft`, repeat says how often an epoch has each; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
     ROW(probe.texts, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
     {"other_chat", SLM2_OPT_LIST, offsetof(struct opts, probe.chats), 0, 0, NULL, "held-out conversations, data sets as those of `slm2 sft`: likewise; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
     ROW(probe.data, "other_data", SLM2_OPT_STR, 0, 0, "", "folder of `data build`: its held-out documents likewise, as documents"),
@@ -52,7 +57,9 @@ struct selfknow {
     struct sample *v; /* [n] the first n_train are learnt: positive and negative of each prompt in turn */
     int n, n_train, cap, max_len;
     int n_cut;        /* lost their end */
-    char data[65];    /* hash of all samples, as they are learnt */
+    struct slm2_convos replay;
+    struct slm2_convo_rows replay_rows; /* only for `repeat`: item n_train + i is its member i */
+    char data[65];    /* hash of all that is learnt */
     int64_t count[SLM2_SELF_N_VERDICT];
     int64_t n_draw;
     struct slm2_self self;
@@ -113,7 +120,7 @@ static slm2_status draw(struct selfknow *k, const struct opts *o, const struct s
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .adapter = o->tune.lora.adapter, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
     SLM2_TRY(slm2_records_template(o->tune.chat, &a.tmpl, err));
-    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, err));
+    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, o->keep_out, err));
     SLM2_TRY(slm2_dir_make(o->tune.run, err));
     slm2_status st = slm2_tune_tok(&tok, &o->tune, err);
     a.tok = tok;
@@ -124,7 +131,7 @@ static slm2_status draw(struct selfknow *k, const struct opts *o, const struct s
     return st;
 }
 
-static slm2_status hash_samples(struct selfknow *k, struct slm2_err *err)
+static slm2_status hash_data(struct selfknow *k, struct slm2_err *err)
 {
     struct slm2_buf b = {0};
     for (int i = 0; i < k->n; i++) {
@@ -133,10 +140,38 @@ static slm2_status hash_samples(struct selfknow *k, struct slm2_err *err)
         slm2_buf_put(&b, s->ids, (size_t)s->n * sizeof *s->ids);
         slm2_buf_put(&b, s->mask, (size_t)s->n);
     }
+    if (k->replay_rows.n_member) { /* without any: the hash of runs from before there was replay */
+        slm2_buf_put(&b, &k->replay.hash, sizeof k->replay.hash);
+        slm2_buf_put(&b, k->replay_rows.member, (size_t)k->replay_rows.n_member * sizeof *k->replay_rows.member);
+    }
     slm2_status st = slm2_buf_check(&b, err);
     if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, k->data);
     slm2_buf_free(&b);
     return st;
+}
+
+/* Each conversation alone, as samples are; the rows only count how often an epoch has it. */
+static slm2_status load_replay(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+{
+    struct slm2_convo_opts co = slm2_convo_opts_default();
+    co.chat = o->tune.chat;
+    co.n_ctx = k->max_len - 1;
+    co.bad_is_fatal = true;
+    co.dir = o->tune.run;
+    co.n_threads = o->tune.threads;
+    co.stop = tune->args->stop;
+    SLM2_TRY(slm2_convos_load(&k->replay, o->replay.items, o->replay.n, k->tok, &co, err));
+    SLM2_TRY(slm2_convos_pack(&k->replay, (uint64_t)o->tune.seed, false, &k->replay_rows, err));
+    slm2_ledger_figure(tune->ledger, "replay.conversations", k->replay_rows.n_member);
+    return SLM2_OK;
+}
+
+static struct sample item(const struct selfknow *k, uint32_t i)
+{
+    if ((int)i < k->n_train) return k->v[i];
+    int c = k->replay_rows.member[(int)i - k->n_train];
+    int64_t at = k->replay.start[c];
+    return (struct sample){k->replay.ids + at, k->replay.mask + at, (int)(k->replay.start[c + 1] - at), false};
 }
 
 static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
@@ -150,7 +185,8 @@ static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2
     SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
     int n = k->n / 2, n_valid = slm2_min_int(o->n_valid, n / 2);
     k->n_train = k->n - 2 * n_valid;
-    SLM2_TRY(hash_samples(k, err));
+    SLM2_TRY(load_replay(k, o, tune, err));
+    SLM2_TRY(hash_data(k, err));
     if (k->n_cut) slm2_log(SLM2_WARN, "selfknow: %d of %d answers are longer than %d tokens with their message and lose their end", k->n_cut, k->n, k->max_len);
     slm2_ledger_figure(tune->ledger, "draws.cut", k->n_cut);
     slm2_tune_figure(tune, "draws.cut", k->n_cut);
@@ -175,14 +211,17 @@ static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *item
 {
     struct selfknow *k = user;
     int64_t total = 0;
-    for (int i = 0; i < n; i++) total += count(&k->v[items[i]]);
+    for (int i = 0; i < n; i++) {
+        struct sample s = item(k, items[i]);
+        total += count(&s);
+    }
     if (total == 0) total = 1;
     for (int i = 0; i < n;) {
         slm2_batch_clear(&tune->batch);
         do {
-            const struct sample *s = &k->v[items[i++]];
-            SLM2_TRY(slm2_records_add(&tune->batch, s->ids, s->mask, s->n, 1.0f / (float)total, err));
-        } while (i < n && tune->batch.max_tok - tune->batch.n_tok >= k->v[items[i]].n);
+            struct sample s = item(k, items[i++]);
+            SLM2_TRY(slm2_records_add(&tune->batch, s.ids, s.mask, s.n, 1.0f / (float)total, err));
+        } while (i < n && tune->batch.max_tok - tune->batch.n_tok >= item(k, items[i]).n);
         slm2_trainer_accumulate(tune->t, &tune->batch);
     }
     tune->loss = tune->t->loss;
@@ -218,7 +257,7 @@ slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_
     if (st == SLM2_OK) st = draw(&k, &o, args, err);
     if (st == SLM2_OK) st = slm2_tune_open(&tune, "selfknow", &o.tune, args, dump.v, result, err);
     if (st == SLM2_OK) st = prepare(&k, &o, &tune, err);
-    struct slm2_tune_stage stage = {.name = "selfknow", .user = &k, .n_item = k.n_train, .data = k.data, .step = step, .validate = validate};
+    struct slm2_tune_stage stage = {.name = "selfknow", .user = &k, .n_item = k.n_train + k.replay_rows.n_member, .data = k.data, .step = step, .validate = validate};
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     slm2_selfprobe_free(&k.probe);
     st = slm2_tune_close(&tune, st, err);
@@ -227,6 +266,8 @@ slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_
         free(k.v[i].mask);
     }
     free(k.v);
+    slm2_convo_rows_free(&k.replay_rows);
+    slm2_convos_free(&k.replay);
     slm2_self_free(&k.self);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_selfknow_settings, &o, args);
