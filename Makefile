@@ -118,7 +118,7 @@ $(BUILD)/obj/src/kernels/neon_i8mm.o: FILE_FLAGS = -march=armv8.2-a+dotprod+i8mm
 # gcc 12 fails on a loop of this file with an internal error
 $(BUILD)/obj/tests/test_quant.o: FILE_FLAGS = -fno-tree-loop-vectorize
 endif
-$(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
+$(BUILD)/obj/src/cli/share.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
 $(BUILD)/obj/src/dist/comm_mpi.o: FILE_FLAGS = $(MPI_CFLAGS)
 $(BUILD)/obj/src/dist/comm_mpi.o: $(BUILD)/mpi.flags
 # code that reads foreign bytes must not narrow numbers silently

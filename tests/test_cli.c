@@ -1,51 +1,13 @@
 /* test_cli.c - what scripts rely on in the program `slm2` itself: exit status, results alone on stdout, --help everywhere, the JSON of
  * logits and generate.  Runs the slm2 that lies beside the test's own folder (BUILD/slm2 for BUILD/tests/test_cli). */
-#include "slm2_test.h"
+#include "run_cli.h"
 
-#include <limits.h>
 #include <math.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
-
-static char program[PATH_MAX];
-static struct slm2_buf out, err_out; /* of the last run */
-
-/* The shell runs `slm2 ARGS`; the exit status, or -1 after a signal. */
-static int run(const char *args)
-{
-    char cmd[8192], file[64];
-    snprintf(file, sizeof file, "slm2-test-cli-%ld.err", (long)getpid());
-    int n = snprintf(cmd, sizeof cmd, "'%s' %s 2>%s", program, args, file);
-    assert_true(n > 0 && (size_t)n < sizeof cmd);
-    slm2_buf_clear(&out);
-    slm2_buf_clear(&err_out);
-    FILE *p = popen(cmd, "r");
-    assert_non_null(p);
-    char part[4096];
-    for (size_t k; (k = fread(part, 1, sizeof part, p)) > 0;) slm2_buf_put(&out, part, k);
-    int status = pclose(p);
-    slm2_buf_put(&out, "", 1);
-    out.n--;
-    slm2_file_read(&err_out, file, 1 << 20, NULL);
-    slm2_buf_put(&err_out, "", 1);
-    err_out.n--;
-    remove(file);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void expect(const char *args, int status, const char *in_stdout, const char *in_stderr)
-{
-    int got = run(args);
-    if (got != status) fail_msg("slm2 %s: status %d, want %d; stderr: %s", args, got, status, err_out.v);
-    if (in_stdout ? !strstr(out.v, in_stdout) : out.n > 0) fail_msg("slm2 %s: stdout is \"%.300s\"", args, out.v);
-    if (in_stderr ? !strstr(err_out.v, in_stderr) : err_out.n > 0) fail_msg("slm2 %s: stderr is \"%.300s\"", args, err_out.v);
-}
 
 static void test_usage(void **state)
 {
@@ -413,14 +375,7 @@ static void test_compare_example(void **state)
 
 int main(void)
 {
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
-    char *slash = n > 0 ? strrchr(program, '/') : NULL;
-    if (slash) *slash = '\0';
-    if (slash && (slash = strrchr(program, '/')) != NULL) strcpy(slash, "/slm2");
-    if (!slash || access(program, X_OK) != 0) {
-        printf("skipped: %s is not built\n0 passed, 0 failed\n", program);
-        return 0;
-    }
+    if (!find_program()) return 0;
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
                                               cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_compare_example)};

@@ -19,7 +19,7 @@ struct opts {
 };
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const struct slm2_opt table[] = {
-    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
+    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .choices = slm2_conf_file, .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "!", .help = "folder to write", .alias = 'o'},
     {.name = "dtype", .type = SLM2_OPT_ENUM, .offset = offsetof(struct opts, dtype), .def = "bf16", .help = "type of the weights", .choices = dtype_names},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "tokenizer to put beside the weights; default: the bundled Arcade100k where its ids fit"},

@@ -172,7 +172,7 @@ static const struct slm2_opt show_table[] = {
     {.name = "judgements", OPT(judgements, STR), .def = "!", .help = "JSONL file of judgements, ours or FastChat's; of one model or several"},
     {.name = "judge", OPT(judge, STR), .help = "whose judgements; default: the only judge in the file"},
     {.name = "out", OPT(out, STR), .help = "file for the scores as JSON; as RUN/mtbench.json it is in `slm2 report RUN`", .alias = 'o'},
-    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, shown beneath the table where the file is there"},
+    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .choices = slm2_conf_file, .help = "published figures, shown beneath the table where the file is there"},
     {.name = "json", OPT(json, BOOL), .help = "the scores as one JSON object instead of the table"},
     {.name = NULL},
 };

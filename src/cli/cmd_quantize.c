@@ -20,7 +20,7 @@ static const struct slm2_opt table[] = {
     {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32", .alias = 'q'},
     {.name = "embed_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, embed_type), .help = "of the embedding; default: like --type"},
     {.name = "head_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, head_type), .help = "of the output layer; default: like --type"},
-    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text or JSONL {\"text\"}: perplexity before and after"},
+    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .choices = slm2_conf_file, .help = "text or JSONL {\"text\"}: perplexity before and after"},
     {.name = "max_tokens", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_tokens), .lo = 1, .hi = 1e9, .def = "4096", .help = "tokens of the text that count"},
     {.name = "n_ctx", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_ctx), .lo = 2, .hi = 1 << 20, .def = "512", .help = "window of the perplexity, at most the model's context"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of the result; default: from the source"},

@@ -21,7 +21,7 @@ struct opts {
 #define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
 static const struct slm2_opt source_rows[] = {
     {"format", SLM2_OPT_ENUM, SOURCE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
-    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", NULL, NULL, 0, '='},
+    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", slm2_conf_file, NULL, 0, '='},
     {0},
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}

@@ -25,12 +25,13 @@ struct opts {
     int n_valid;
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
+#define FILES(f, key, type, def, help) {key, type, offsetof(struct opts, f), 0, 0, def, help, slm2_conf_file, NULL, 0, 0}
 const struct slm2_opt slm2_selfknow_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "6", "256", "3e-6", "0", "100", "adamw"),
-    ROW(card, "card", SLM2_OPT_STR, 0, 0, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
-    ROW(few_shot, "few_shot", SLM2_OPT_STR, 0, 0, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
-    ROW(probes, "probes", SLM2_OPT_STR, 0, 0, "", "YAML: held-out questions about the model, measured before and after"),
-    ROW(probe.texts, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
+    FILES(card, "card", SLM2_OPT_STR, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
+    FILES(few_shot, "few_shot", SLM2_OPT_STR, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
+    FILES(probes, "probes", SLM2_OPT_STR, "", "YAML: held-out questions about the model, measured before and after"),
+    FILES(probe.texts, "other_text", SLM2_OPT_STRS, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
     {"other_chat", SLM2_OPT_LIST, offsetof(struct opts, probe.chats), 0, 0, NULL, "held-out conversations, data sets as those of `slm2 sft`: likewise; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
     ROW(probe.data, "other_data", SLM2_OPT_STR, 0, 0, "", "folder of `data build`: its held-out documents likewise, as documents"),
     ROW(probe.max_tokens, "other_data_tokens", SLM2_OPT_INT, 1, 1 << 30, "8192", "tokens of each source of other_data"),

@@ -1,0 +1,81 @@
+/* test_newcomer.c - what someone meets who has just installed the program: it finds its files from any folder, overwrites nothing unasked, and says
+ * what to do next. */
+#include "run_cli.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+
+static char here[PATH_MAX], built[PATH_MAX], dir[64]; /* the source tree, the program that was built, the folder that the tests work in */
+
+static int enter(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/slm2-newcomer.XXXXXX", P_tmpdir);
+    snprintf(built, sizeof built, "%s", program);
+    return !getcwd(here, sizeof here) || !mkdtemp(dir) || chdir(dir);
+}
+
+static int leave(void **state)
+{
+    (void)state;
+    return chdir(here) || slm2_dir_remove(dir, NULL) != SLM2_OK;
+}
+
+static void shell(const char *fmt, ...) SLM2_PRINTF(1, 2);
+static void shell(const char *fmt, ...)
+{
+    char cmd[4 * PATH_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(cmd, sizeof cmd, fmt, ap);
+    va_end(ap);
+    if (system(cmd) != 0) fail_msg("%s", cmd);
+}
+
+/* ---- the files that come with the program --------------------------------------------------------------------------------- */
+/* What must work in a folder that has neither configs/ nor assets/. */
+static void works_here(void)
+{
+    expect("eval --list", 0, "\nleaderboard ", NULL);
+    expect("eval --tasks nano --show 1", 0, "---- nano_choice, item 0", NULL);
+    expect("eval --tasks piqa --show 1", 1, NULL, "ybisk/piqa");
+    expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9", 0, "PubMed", NULL);
+    expect("info assets/arcade100k.tiktoken", 0, "100", NULL);
+    expect("data langid assets/corpus/fr.jsonl", 0, "fr", NULL);
+    expect("sft configs/sft-nano.yml --set 'data=[assets/align/no.jsonl]' --plan", 1, NULL, "assets/align/no.jsonl was looked for in this folder and in ");
+}
+
+static void test_installed(void **state)
+{
+    (void)state;
+    shell("mkdir -p inst/bin inst/share/slm2 && cp '%s' inst/bin/slm2 && ln -s '%s/configs' '%s/assets' inst/share/slm2", built, here, here);
+    snprintf(program, sizeof program, "%s/inst/bin/slm2", dir);
+    works_here();
+    shell("mkdir -p other && mv inst/share/slm2 other/shared");
+    snprintf(program, sizeof program, "%s/inst/bin/slm2", dir);
+    expect("sft configs/sft-nano.yml --plan", 1, NULL, "inst/share/slm2, ");
+    shell("export SLM2_SHARE=%s/other/shared; inst/bin/slm2 eval --list > list && grep -q '^leaderboard ' list", dir);
+    shell("! SLM2_SHARE=nowhere inst/bin/slm2 eval --list 2> said; grep -q 'configs/tasks was looked for in this folder and in nowhere' said");
+    strcpy(program, built);
+}
+
+static void test_source_tree(void **state)
+{
+    (void)state;
+    works_here();
+    shell("mkdir configs && cp '%s/configs/sft-nano.yml' configs/mine.yml && echo 'epoch: 2' >> configs/mine.yml", here);
+    expect("sft configs/mine.yml", 1, NULL, "configs/mine.yml: line "); /* one's own files come first */
+    shell("rm -r configs");
+}
+
+int main(void)
+{
+    if (!find_program()) return 0;
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree)};
+    int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, enter, leave);
+    slm2_buf_free(&out);
+    slm2_buf_free(&err_out);
+    printf("%d passed, %d failed\n", n_tests - n_failed, n_failed);
+    return n_failed != 0;
+}
