@@ -69,10 +69,32 @@ static void test_source_tree(void **state)
     shell("rm -r configs");
 }
 
+/* ---- models that are there already ------------------------------------------------------------------------------------------ */
+static void test_nothing_is_overwritten(void **state)
+{
+    (void)state;
+    shell("ln -s '%s/tests/data/golden/tiny' base", here);
+    static const char *const makers[][2] = {{"convert base folder", "folder: holds a model already; --force"}, {"convert base f.gguf", "f.gguf: is there already; --force"},
+                                            {"quantize folder q.gguf", "q.gguf: is there already; --force"}};
+    for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {
+        char again[100];
+        if (run(makers[i][0]) != 0) fail_msg("slm2 %s: %s", makers[i][0], err_out.v);
+        expect(makers[i][0], 2, NULL, makers[i][1]);
+        snprintf(again, sizeof again, "%s --force", makers[i][0]);
+        if (run(again) != 0) fail_msg("slm2 %s: %s", again, err_out.v);
+    }
+    expect("init --config configs/nano.yml --out folder", 2, NULL, "folder: holds a model already; --force");
+    shell("mkdir adapter && echo '{}' > adapter/adapter_config.json");
+    expect("merge --model base --adapter adapter --out folder", 2, NULL, "folder: holds a model already; --force");
+    expect("convert base adapter", 2, NULL, "adapter: holds a model already; --force");
+    shell("mkdir empty && touch empty/notes.txt");
+    expect("convert base empty", 0, "empty: ", NULL);
+}
+
 int main(void)
 {
     if (!find_program()) return 0;
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree), cmocka_unit_test(test_nothing_is_overwritten)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, enter, leave);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

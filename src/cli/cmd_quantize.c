@@ -14,7 +14,7 @@ struct opts {
     char *type, *embed_type, *head_type, *name, *tokenizer, *text;
     int64_t max_tokens;
     int n_ctx, threads;
-    bool json;
+    bool json, force;
 };
 static const struct slm2_opt table[] = {
     {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32", .alias = 'q'},
@@ -26,11 +26,12 @@ static const struct slm2_opt table[] = {
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of the result; default: from the source"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "vocabulary to put in; default: the source's own"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "everything, tensor by tensor, as JSON"},
+    SLM2_USE_FORCE(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
-    .usage = "quantize IN OUT.gguf [--type Q4_0] [--text FILE]",
+    .usage = "quantize IN OUT.gguf [--type Q4_0] [--text FILE] [--force]",
     .about = "Writes a model with quantised matrices. IN is a Hugging Face folder or a .gguf file.\n"
              "Norms and biases stay F32; a matrix whose rows are no multiple of 32 becomes F16.\n"
              "The table gives, for each kind of matrix, the error relative to the weights: sqrt(sum (w' - w)^2 / sum w^2).\n"
@@ -118,6 +119,7 @@ static int run(const struct opts *o, const char *in, const char *out)
     int rc = 0;
     size_t len = strlen(out);
     if (len <= 5 || strcmp(out + len - 5, ".gguf")) return slm2_cli_usage("quantize: the result is a GGUF file: want a name ending in .gguf, not %s", out);
+    if ((st = slm2_use_may_write(out, o->force, &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.dtype, o->type, "type", &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.embed_dtype, o->embed_type, "embed-type", &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.head_dtype, o->head_type, "head-type", &err)) != SLM2_OK) goto done;
