@@ -77,7 +77,7 @@ BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 PLUGINS   := $(BUILD)/tests/shim.so $(BUILD)/tests/fake_nvml.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages test_selfknow test_kill% test_disk test_ablate equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_newcomer test_selfknow test_kill% test_disk test_ablate equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 always:

@@ -255,12 +255,6 @@ static void test_data(void **state)
     assert_true(f && fputc('x', f) == 'x' && fclose(f) == 0);
     snprintf(args, sizeof args, "data verify %s/a", dir);
     expect(args, 1, NULL, "it.idx");
-    expect("sft configs/sft-nano.yml --plan --json -t 2", 0, "\"fill\":0.", NULL);
-    json_t *plan = parse_stdout();
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(plan, "total"), "kept")), 125);
-    json_decref(plan);
-    expect("sft configs/sft-nano.yml --plan --data assets/align/sft.jsonl --data assets/align/sft.jsonl", 0, "sft.jsonl-2", NULL);
-    expect("sft configs/sft-nano.yml --plan --set 'data=[{format: capybara, path: assets/align/sft.jsonl}]'", 1, NULL, "none of 125 records has the form `capybara`");
     expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9 --json", 0, "\"RefinedWeb\"", NULL);
     expect("data mix", 2, NULL, "plan");
     expect("data langid README.md", 0, "README.md:1: en", NULL);

@@ -43,7 +43,8 @@ static void works_here(void)
     expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9", 0, "PubMed", NULL);
     expect("info assets/arcade100k.tiktoken", 0, "100", NULL);
     expect("data langid assets/corpus/fr.jsonl", 0, "fr", NULL);
-    expect("sft configs/sft-nano.yml --set 'data=[assets/align/no.jsonl]' --plan", 1, NULL, "assets/align/no.jsonl was looked for in this folder and in ");
+    expect("perplexity --model no-model assets/corpus/de.jsonl", 1, NULL, "no-model: no such file");
+    expect("data build configs/no.yml", 1, NULL, "configs/no.yml was looked for in this folder and in ");
 }
 
 static void test_installed(void **state)
@@ -91,10 +92,35 @@ static void test_nothing_is_overwritten(void **state)
     expect("convert base empty", 0, "empty: ", NULL);
 }
 
+/* ---- what stages say ----------------------------------------------------------------------------------------------------------- */
+/* The true vocabulary, 16 wide. */
+static const char nano[] = "model: {vocab_size: 100352, hidden_size: 16, intermediate_size: 32, n_layer: 1, n_head: 1, n_ctx: 256, bos_id: 100257, eos_id: 100257}\n";
+#define SFT "sft configs/sft-nano.yml --model nano --epochs 1 --batch 22 -t 2 "
+
+static void test_stages_say(void **state)
+{
+    struct slm2_err err;
+    (void)state;
+    assert_int_equal(slm2_file_write("nano.yml", nano, sizeof nano - 1, &err), SLM2_OK);
+    expect("init --config nano.yml --out nano --dtype f32", 0, "nano: ", NULL);
+    expect(SFT "--run sft --plan", 0, "1 epochs in updates of 22 rows: 1 updates\n", NULL);
+    expect(SFT "--run sft --plan --json", 0, "\"kept\":125", NULL);
+    expect(SFT "--run sft --plan --n-ctx 512 --micro-batch-tokens 512", 2, NULL, "the model reads at most 256");
+    expect(SFT "--plan --data assets/align/sft.jsonl --data assets/align/sft.jsonl", 0, "sft.jsonl-2", NULL);
+    expect(SFT "--plan --set 'data=[{format: capybara, path: assets/align/sft.jsonl}]'", 1, NULL, "none of 125 records has the form `capybara`");
+    expect(SFT "--run sft --lora.rank 2 --set 'valid=[]' --json", 0, "\"new_updates\":1", "sft.jsonl");
+    expect(SFT "--run sft --lora.rank 2 --set 'valid=[]'", 0, "all 1 updates were made before; to train on, begin another --run with --lora.adapter sft/final\n", "resumed");
+    expect(SFT "--run full --set 'valid=[]'", 0, "training loss, last update ", "sft.jsonl");
+    expect(SFT "--run full", 0, "valid_loss ", "resumed"); /* a finished run is measured with what it lacked */
+    expect("logits --model sft/final --ids 1", 2, NULL, "sft/final: is a LoRA adapter, not a model; name its base, nano as the model and this folder with --adapter");
+    expect("sft configs/sft-nano.yml --model sft/final --plan", 2, NULL, "lora.adapter");
+    expect("logits --model nano --adapter sft/final --ids 1", 0, "logit", NULL);
+}
+
 int main(void)
 {
     if (!find_program()) return 0;
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree), cmocka_unit_test(test_nothing_is_overwritten)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree), cmocka_unit_test(test_nothing_is_overwritten), cmocka_unit_test(test_stages_say)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, enter, leave);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

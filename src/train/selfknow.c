@@ -108,18 +108,24 @@ static slm2_status take_sample(void *user, json_t *j, const char *what, struct s
     return encode(k, j, what, true, err);
 }
 
+/* Card, earlier turns, probes and the negative token: what a run needs beside the model. */
+static slm2_status read_self(struct selfknow *k, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, err));
+    if (slm2_tok_special_id(tok, o->negative_token) >= 0) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
+}
+
 /* Draws before the trainer takes its memory. */
 static slm2_status draw(struct selfknow *k, const struct opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
 {
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .adapter = o->tune.lora.adapter, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
     SLM2_TRY(slm2_records_template(o->tune.chat, &a.tmpl, err));
-    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, err));
-    SLM2_TRY(slm2_dir_make(o->tune.run, err));
     slm2_status st = slm2_tune_tok(&tok, &o->tune, err);
     a.tok = tok;
-    if (st == SLM2_OK && slm2_tok_special_id(tok, o->negative_token) < 0)
-        st = slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
+    if (st == SLM2_OK) st = read_self(k, o, tok, err);
+    if (st == SLM2_OK) st = slm2_dir_make(o->tune.run, err);
     if (st == SLM2_OK) st = slm2_selfdraw(&a, err);
     slm2_tok_free(tok);
     return st;
@@ -140,17 +146,26 @@ static slm2_status hash_samples(struct selfknow *k, struct slm2_err *err)
     return st;
 }
 
+/* How many of n answers are learnt: not those of the prompts that are held out. */
+static int learnt_of(const struct opts *o, int n) { return n - 2 * slm2_min_int(o->n_valid, n / 4); }
+
+/* RUN/samples.jsonl */
+static slm2_status read_samples(struct selfknow *k, const struct opts *o, const char *path, const struct slm2_tok *tok, const struct slm2_config *cfg, struct slm2_err *err)
+{
+    int64_t n_bad = 0;
+    k->o = o;
+    k->tok = tok;
+    k->max_len = slm2_min_int(o->tune.max_tok, cfg->n_ctx + 1);
+    SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
+    k->n_train = learnt_of(o, k->n);
+    return SLM2_OK;
+}
+
 static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX], key[64];
-    int64_t n_bad = 0;
-    k->o = o;
-    k->tok = tune->tok;
-    k->max_len = slm2_min_int(o->tune.max_tok, tune->t->model->cfg.n_ctx + 1);
     SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
-    SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
-    int n = k->n / 2, n_valid = slm2_min_int(o->n_valid, n / 2);
-    k->n_train = k->n - 2 * n_valid;
+    SLM2_TRY(read_samples(k, o, path, tune->tok, &tune->t->model->cfg, err));
     SLM2_TRY(hash_samples(k, err));
     if (k->n_cut) slm2_log(SLM2_WARN, "selfknow: %d of %d answers are longer than %d tokens with their message and lose their end", k->n_cut, k->n, k->max_len);
     slm2_ledger_figure(tune->ledger, "draws.cut", k->n_cut);
@@ -208,6 +223,64 @@ static slm2_status validate(void *user, struct slm2_tune *tune, struct slm2_err 
     return slm2_selfprobe_run(&k->probe, tune, err);
 }
 
+static void samples_free(struct selfknow *k)
+{
+    for (int i = 0; i < k->n; i++) {
+        free(k->v[i].ids);
+        free(k->v[i].mask);
+    }
+    free(k->v);
+    slm2_self_free(&k->self);
+}
+
+/* What was drawn, or that all is still to be drawn; *n_item answers are learnt. */
+static slm2_status plan_samples(struct selfknow *k, const struct opts *o, const struct slm2_tune_look *look, int64_t *n_item, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    int64_t n_tok = 0;
+    SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
+    if (!slm2_path_exists(path)) {
+        *n_item = learnt_of(o, 2 * o->draw.n_prompt);
+        slm2_buf_printf(text, "%d messages are to be drawn%s%s, with two answers each; how many draws that takes, and their tokens, the model decides\n", o->draw.n_prompt, *o->draw.base ? " from " : "", o->draw.base);
+        *json = json_pack("{s:b, s:i, s:I}", "drawn", 0, "prompts", o->draw.n_prompt, "learnt", (json_int_t)*n_item);
+        return SLM2_OK;
+    }
+    SLM2_TRY(read_samples(k, o, path, look->tok, &look->cfg, err));
+    json_t *counts = json_object();
+    *n_item = k->n_train;
+    for (int i = 0; i < k->n_train; i++) n_tok += k->v[i].n;
+    slm2_buf_printf(text, "%s: draws %lld", path, (long long)k->n_draw);
+    for (int v = 0; v < SLM2_SELF_N_VERDICT; v++) {
+        if (!k->count[v] && v != SLM2_SELF_KEPT) continue;
+        slm2_buf_printf(text, ", %s %lld", slm2_self_verdict_names[v], (long long)k->count[v]);
+        json_object_set_new(counts, slm2_self_verdict_names[v], json_integer(k->count[v]));
+    }
+    slm2_buf_printf(text, "\n%d answers of %lld tokens to learn from, %d held out, %d lose their end\n", k->n_train, (long long)n_tok, k->n - k->n_train, k->n_cut);
+    *json = json_pack("{s:b, s:I, s:o, s:i, s:i, s:i, s:I}", "drawn", 1, "draws", (json_int_t)k->n_draw, "counts", counts, "learnt", k->n_train, "held_out", k->n - k->n_train, "cut", k->n_cut,
+                      "tokens", (json_int_t)n_tok);
+    return SLM2_OK;
+}
+
+slm2_status slm2_selfknow_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    struct opts o;
+    struct selfknow k = {0};
+    struct slm2_tune_look look = {0};
+    struct slm2_buf dump = {0};
+    int64_t n_item = 0;
+    slm2_status st = slm2_tune_settings(slm2_selfknow_settings, &o, sizeof o, args, &dump, err);
+    *json = NULL;
+    if (st == SLM2_OK) st = slm2_tune_look(&look, &o.tune, args, err);
+    if (st == SLM2_OK) st = read_self(&k, &o, look.tok, err);
+    if (st == SLM2_OK) st = plan_samples(&k, &o, &look, &n_item, text, json, err);
+    if (st == SLM2_OK) st = slm2_tune_plan(&look, "selfknow", n_item, "answers", text, json, err);
+    samples_free(&k);
+    slm2_tune_look_free(&look);
+    slm2_buf_free(&dump);
+    slm2_tune_settings_free(slm2_selfknow_settings, &o, args);
+    return st;
+}
+
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err)
 {
     struct opts o;
@@ -223,12 +296,7 @@ slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     slm2_selfprobe_free(&k.probe);
     st = slm2_tune_close(&tune, st, err);
-    for (int i = 0; i < k.n; i++) {
-        free(k.v[i].ids);
-        free(k.v[i].mask);
-    }
-    free(k.v);
-    slm2_self_free(&k.self);
+    samples_free(&k);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_selfknow_settings, &o, args);
     return st;
