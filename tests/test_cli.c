@@ -17,6 +17,8 @@ static void test_usage(void **state)
     expect("", 2, NULL, "usage:");
     expect("genrate", 2, NULL, "did you mean \"generate\"");
     expect("help nonsense", 2, NULL, "unknown command");
+    expect("help data build", 0, "--val-fraction", NULL);
+    expect("help mtbench answer", 0, "--max-new", NULL);
     expect("logits --bogus", 2, NULL, "slm2: error: ");
     expect("logits", 2, NULL, "model");
     expect("generate --model m --top-p 3 --ids 1", 2, NULL, "top_p");

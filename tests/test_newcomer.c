@@ -114,6 +114,9 @@ static void test_stages_say(void **state)
     expect(SFT "--run full", 0, "valid_loss ", "resumed"); /* a finished run is measured with what it lacked */
     expect("logits --model sft/final --ids 1", 2, NULL, "sft/final: is a LoRA adapter, not a model; name its base, nano as the model and this folder with --adapter");
     expect("sft configs/sft-nano.yml --model sft/final --plan", 2, NULL, "lora.adapter");
+    expect("logits --model sft --ids 1", 2, NULL, "sft: is the folder of a run, not a model; what came out of it is sft/final");
+    expect("selfknow configs/selfknow.yml --model nano --plan --base no-base", 1, NULL, "no-base: no such file or folder");
+    expect("selfknow configs/selfknow.yml --model nano --plan --base ''", 0, "10000 messages are to be drawn, with two answers each", NULL);
     expect("logits --model nano --adapter sft/final --ids 1", 0, "logit", NULL);
 }
 

@@ -133,7 +133,7 @@ static int judge(const struct judge_opts *o)
         st = slm2_mt_judge(&d, &(struct slm2_mt_judge_args){.answers = o->answers, .out = o->out, .judge = o->judge, .max_tokens = o->max_tokens, .n_parallel = o->parallel,
                                                             .http = {.url = url, .key = key, .timeout_s = o->timeout_s, .n_try = o->tries, .backoff_ms = o->backoff_ms, .interrupt = slm2_cli_catch_stop()}}, &done, &err);
     slm2_mt_data_free(&d);
-    if (st == SLM2_EIO && (!key || !*key)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
+    if (st == SLM2_EIO && (!key || !*key) && strstr(err.msg, url)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
     if (st) return slm2_cli_fail(&err);
     if (done.n_refused) {
         slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused or had no usable reply, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);

@@ -237,7 +237,8 @@ static int dispatch(int argc, char **argv)
         }
         const struct command *c = find_command(argv[2]);
         static char flag[] = "--help";
-        return c ? c->run(2, (char *[]){argv[2], flag, NULL}) : unknown_command(argv[2]);
+        char *part = argc > 3 ? argv[3] : flag; /* help data build */
+        return c ? c->run(argc > 3 ? 3 : 2, (char *[]){argv[2], part, flag, NULL}) : unknown_command(argv[2]);
     }
     const struct command *c = find_command(word);
     return c ? c->run(argc - 1, argv + 1) : unknown_command(word);

@@ -138,13 +138,16 @@ static slm2_status bind_vector(struct slm2_model *m, struct slm2_param *p, struc
     return SLM2_OK;
 }
 
-/* A LoRA folder is easily taken for the model that came out of a run. */
-static slm2_status refuse_adapter(const char *path, struct slm2_err *err)
+/* What is easily taken for a model: the folder of a run, and the LoRA folder that came out of one. */
+static slm2_status refuse_lookalike(const char *path, struct slm2_err *err)
 {
-    char config[4096], adapter[4096];
+    char config[4096], adapter[4096], final[4096];
     json_t *j = NULL;
     if (!slm2_path_is_dir(path) || slm2_path_join(config, sizeof config, path, "config.json", NULL) || slm2_path_join(adapter, sizeof adapter, path, SLM2_LORA_CONFIG, NULL)) return SLM2_OK;
-    if (slm2_path_exists(config) || !slm2_path_exists(adapter)) return SLM2_OK;
+    if (slm2_path_exists(config)) return SLM2_OK;
+    if (slm2_path_join(final, sizeof final, path, "final", NULL) == SLM2_OK && slm2_path_is_dir(final))
+        return slm2_fail(err, SLM2_EUSAGE, "%s: is the folder of a run, not a model; what came out of it is %s", path, final);
+    if (!slm2_path_exists(adapter)) return SLM2_OK;
     const char *base = slm2_json_read(&j, adapter, 1 << 20, NULL) == SLM2_OK ? json_string_value(json_object_get(j, "base_model_name_or_path")) : NULL;
     slm2_status st = slm2_fail(err, SLM2_EUSAGE, "%s: is a LoRA adapter, not a model; name its base%s%s as the model and this folder with --adapter (a training stage: lora.adapter), or make one of both with `slm2 merge`",
                                path, base && *base ? ", " : "", base && *base ? base : "");
@@ -165,7 +168,7 @@ static slm2_status open_files(struct slm2_model *m, struct slm2_err *err)
         SLM2_TRY(slm2_config_from_gguf(&m->cfg, m->gguf, m->path, err));
     } else {
         if (!slm2_path_exists(m->path)) return slm2_fail(err, SLM2_EIO, "%s: no such file or folder; want a Hugging Face folder, a .safetensors or a .gguf file", m->path);
-        SLM2_TRY(refuse_adapter(m->path, err));
+        SLM2_TRY(refuse_lookalike(m->path, err));
         SLM2_TRY(read_config(&m->cfg, m->path, err));
         if (!(m->files = calloc(1, sizeof *m->files))) return slm2_fail(err, SLM2_ENOMEM, "no memory for a tensor directory");
         SLM2_TRY(slm2_safetensors_open(m->files, m->path, err));

@@ -240,6 +240,9 @@ static slm2_status plan_samples(struct selfknow *k, const struct opts *o, const 
     int64_t n_tok = 0;
     SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
     if (!slm2_path_exists(path)) {
+        struct slm2_model *base = NULL;
+        if (*o->draw.base) SLM2_TRY(slm2_model_open(&base, o->draw.base, err));
+        slm2_model_free(base);
         *n_item = learnt_of(o, 2 * o->draw.n_prompt);
         slm2_buf_printf(text, "%d messages are to be drawn%s%s, with two answers each; how many draws that takes, and their tokens, the model decides\n", o->draw.n_prompt, *o->draw.base ? " from " : "", o->draw.base);
         *json = json_pack("{s:b, s:i, s:I}", "drawn", 0, "prompts", o->draw.n_prompt, "learnt", (json_int_t)*n_item);
