@@ -77,7 +77,7 @@ BIN       := $(if $(CLI_SRC),$(BUILD)/slm2)
 PLUGINS   := $(BUILD)/tests/shim.so $(BUILD)/tests/fake_nvml.so
 
 # tests that are too slow for a sanitizer in `make test`; all others run under ASan and UBSan too
-ASAN_SLOW  = test_golden test_train test_stages test_selfknow test_kill% test_disk test_ablate equal_% check_%
+ASAN_SLOW  = test_golden test_train test_stages test_newcomer test_selfknow test_kill% test_disk test_ablate equal_% check_%
 ASAN_TESTS = $(filter-out $(ASAN_SLOW),$(notdir $(TESTS)))
 
 always:
@@ -118,7 +118,7 @@ $(BUILD)/obj/src/kernels/neon_i8mm.o: FILE_FLAGS = -march=armv8.2-a+dotprod+i8mm
 # gcc 12 fails on a loop of this file with an internal error
 $(BUILD)/obj/tests/test_quant.o: FILE_FLAGS = -fno-tree-loop-vectorize
 endif
-$(BUILD)/obj/src/cli/cmd_demo.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
+$(BUILD)/obj/src/cli/share.o: FILE_FLAGS = -DSLM2_SHARE='"$(PREFIX)/share/slm2"'
 $(BUILD)/obj/src/dist/comm_mpi.o: FILE_FLAGS = $(MPI_CFLAGS)
 $(BUILD)/obj/src/dist/comm_mpi.o: $(BUILD)/mpi.flags
 # code that reads foreign bytes must not narrow numbers silently

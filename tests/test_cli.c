@@ -1,51 +1,14 @@
 /* test_cli.c - what scripts rely on in the program `slm2` itself: exit status, results alone on stdout, --help everywhere, the JSON of
  * logits and generate.  Runs the slm2 that lies beside the test's own folder (BUILD/slm2 for BUILD/tests/test_cli). */
-#include "scratch_dir.h"
+#include "run_cli.h"
 
-#include <limits.h>
 #include <math.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/json.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
 #include "tok/chat.h"
 #include "tok/tok.h"
-
-static char program[PATH_MAX];
-static struct slm2_buf out, err_out; /* of the last run */
-
-/* The shell runs `slm2 ARGS`; the exit status, or -1 after a signal. */
-static int run(const char *args)
-{
-    char cmd[8192];
-    const char *file = in_dir("err");
-    int n = snprintf(cmd, sizeof cmd, "'%s' %s 2>'%s'", program, args, file);
-    assert_true(n > 0 && (size_t)n < sizeof cmd);
-    slm2_buf_clear(&out);
-    slm2_buf_clear(&err_out);
-    FILE *p = popen(cmd, "r");
-    assert_non_null(p);
-    char part[4096];
-    for (size_t k; (k = fread(part, 1, sizeof part, p)) > 0;) slm2_buf_put(&out, part, k);
-    int status = pclose(p);
-    slm2_buf_put(&out, "", 1);
-    out.n--;
-    slm2_file_read(&err_out, file, 1 << 20, NULL);
-    slm2_buf_put(&err_out, "", 1);
-    err_out.n--;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void expect(const char *args, int status, const char *in_stdout, const char *in_stderr)
-{
-    int got = run(args);
-    if (got != status) fail_msg("slm2 %s: status %d, want %d; stderr: %s", args, got, status, err_out.v);
-    if (in_stdout ? !strstr(out.v, in_stdout) : out.n > 0) fail_msg("slm2 %s: stdout is \"%.300s\"", args, out.v);
-    if (in_stderr ? !strstr(err_out.v, in_stderr) : err_out.n > 0) fail_msg("slm2 %s: stderr is \"%.300s\"", args, err_out.v);
-}
 
 static void test_usage(void **state)
 {
@@ -55,6 +18,8 @@ static void test_usage(void **state)
     expect("", 2, NULL, "usage:");
     expect("genrate", 2, NULL, "did you mean \"generate\"");
     expect("help nonsense", 2, NULL, "unknown command");
+    expect("help data build", 0, "--val-fraction", NULL);
+    expect("help mtbench answer", 0, "--max-new", NULL);
     expect("logits --bogus", 2, NULL, "slm2: error: ");
     expect("logits", 2, NULL, "model");
     expect("generate --model m --top-p 3 --ids 1", 2, NULL, "top_p");
@@ -294,12 +259,6 @@ static void test_data(void **state)
     assert_true(f && fputc('x', f) == 'x' && fclose(f) == 0);
     snprintf(args, sizeof args, "data verify %s/a", dir);
     expect(args, 1, NULL, "it.idx");
-    expect("sft configs/sft-nano.yml --plan --json -t 2", 0, "\"fill\":0.", NULL);
-    json_t *plan = parse_stdout();
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(plan, "total"), "kept")), 125);
-    json_decref(plan);
-    expect("sft configs/sft-nano.yml --plan --data assets/align/sft.jsonl --data assets/align/sft.jsonl", 0, "sft.jsonl-2", NULL);
-    expect("sft configs/sft-nano.yml --plan --set 'data=[{format: capybara, path: assets/align/sft.jsonl}]'", 1, NULL, "none of 125 records has the form `capybara`");
     expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9 --json", 0, "\"RefinedWeb\"", NULL);
     expect("data mix", 2, NULL, "plan");
     expect("data langid README.md", 0, "README.md:1: en", NULL);
@@ -387,18 +346,19 @@ static char *turns_in(const char *path)
 static void test_adapter_tokenizer(void **state)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", broken[] = "{", zephyr[] = "{\"chat_template\": \"<|user|>\"}";
-    char dir[] = "/tmp/slm2-adapter-XXXXXX", here[PATH_MAX], args[2 * PATH_MAX];
+    char place[256], here[PATH_MAX], args[2 * PATH_MAX];
     struct slm2_buf vocab = {0};
     struct slm2_tok *tok;
     struct slm2_model *m;
     struct slm2_err err;
     (void)state;
     assert_non_null(realpath(slm2_test_data("golden/tiny"), here));
-    assert_non_null(mkdtemp(dir));
+    snprintf(place, sizeof place, "%s", in_dir("adapter_tokenizer"));
+    assert_int_equal(slm2_dir_make(place, &err), SLM2_OK);
     char back[PATH_MAX], data[PATH_MAX];
     assert_non_null(realpath(slm2_test_data("mtbench"), data));
     assert_non_null(getcwd(back, sizeof back));
-    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(chdir(place), 0);
     for (int b = 0; b < 256; b++) slm2_buf_printf(&vocab, "%c%c== %d\n", digits[b >> 2], digits[(b & 3) << 4], b);
     assert_int_equal(slm2_tok_open_memory(&tok, vocab.v, vocab.n, "bytes", &err), SLM2_OK);
     assert_int_equal(slm2_dir_make("base", &err) || slm2_dir_make("a", &err), SLM2_OK);
@@ -448,7 +408,6 @@ static void test_adapter_tokenizer(void **state)
     slm2_buf_free(&vocab);
     slm2_tok_free(tok);
     assert_int_equal(chdir(back), 0);
-    slm2_dir_remove(dir, NULL);
 }
 
 /* The example of `compare --help` that has tasks, as it stands there, in a folder where a small model plays the large one. */
@@ -491,14 +450,7 @@ static void test_compare_example(void **state)
 
 int main(void)
 {
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 8);
-    char *slash = n > 0 ? strrchr(program, '/') : NULL;
-    if (slash) *slash = '\0';
-    if (slash && (slash = strrchr(program, '/')) != NULL) strcpy(slash, "/slm2");
-    if (!slash || access(program, X_OK) != 0) {
-        printf("skipped: %s is not built\n0 passed, 0 failed\n", program);
-        return 0;
-    }
+    if (!find_program()) return 0;
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_help_of_all), cmocka_unit_test(test_logits_json), cmocka_unit_test(test_data),
                                               cmocka_unit_test(test_generate_json), cmocka_unit_test(test_bench_model), cmocka_unit_test(test_bench_contexts),
                                               cmocka_unit_test(test_bench_seqs), cmocka_unit_test(test_bench_usage), cmocka_unit_test(test_bench_limits), cmocka_unit_test(test_launched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_adapter_tokenizer), cmocka_unit_test(test_compare_example)};

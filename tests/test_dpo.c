@@ -198,20 +198,20 @@ static void test_plan(void **state)
     assert_int_equal(fclose(file), 0);
     const char *sets[] = {data.v};
     check_ok(slm2_dpo_plan(&(struct slm2_stage_args){.config = config, .sets = sets, .n_sets = 1}, &text, &j, &err), &err);
-    const json_t *train = json_object_get(j, "train");
+    const json_t *train = json_object_get(j, "sets");
     json_int_t keep = 0;
     assert_int_equal(json_array_size(train), 4);
     for (size_t i = 0; i < 3; i++) {
-        const json_t *set = json_array_get(train, i), *counts = json_object_get(json_object_get(json_object_get(expected, "dpo"), json_string_value(json_object_get(set, "format"))), "counts");
-        const json_t *records = json_object_get(json_object_get(json_object_get(expected, "dpo"), json_string_value(json_object_get(set, "format"))), "records");
-        assert_int_equal(json_integer_value(json_object_get(set, "records")), json_array_size(records));
+        const json_t *set = json_array_get(train, i), *of = json_object_get(json_object_get(expected, "dpo"), slm2_pref_formats[SLM2_PREF_ULTRAFEEDBACK + (int)i]), *counts = json_object_get(of, "counts");
+        assert_int_equal(json_integer_value(json_object_get(set, "records")), json_array_size(json_object_get(of, "records")));
         keep += json_integer_value(json_object_get(set, "keep"));
         for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) assert_int_equal(json_integer_value(json_object_get(set, slm2_pref_verdicts[v])), json_integer_value(json_object_get(counts, slm2_pref_verdicts[v])));
     }
-    assert_string_equal(json_string_value(json_object_get(json_array_get(train, 3), "name")), "train.orca_dpo_pairs-2");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(train, 3), "set")), "train.orca_dpo_pairs-2");
     assert_int_equal(json_integer_value(json_object_get(json_array_get(train, 3), "keep")), 0);
     assert_int_equal(json_integer_value(json_object_get(j, "pairs")), keep);
     assert_int_equal(json_integer_value(json_object_get(j, "updates")), (2 * keep + 29) / 30);
+    assert_null(json_object_get(j, "parameters")); /* of a model that is not there */
     assert_non_null(strstr(text.v, "train.orca_dpo_pairs-2: records "));
     slm2_buf_free(&text);
     slm2_buf_free(&data);

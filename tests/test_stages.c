@@ -183,13 +183,14 @@ static void test_sft_account(void **state)
     }
     assert_true(slm2_ledger_get_figure(l, "fill", &v) && fabs(v - fill) < 1e-14); /* SQLite's text of it has 15 digits */
     ok(slm2_ledger_close(l, &err), &err);
-    /* the plan says the same and wants neither run folder nor model */
-    const char *plan_sets[] = {"run=none/run", "model=none/model", sets[0], sets[1], sets[2], sets[3]};
-    struct slm2_stage_args a = {.config = path("stage.yml"), .sets = plan_sets, .n_sets = 6};
+    /* the plan says the same and makes no run folder */
+    const char *plan_sets[] = {"run=none/run", sets[0], sets[1], sets[2], sets[3]};
+    struct slm2_stage_args a = {.config = path("stage.yml"), .sets = plan_sets, .n_sets = 5};
     ok(slm2_sft_plan(&a, &text, &json, &err), &err);
     assert_true(json_real_value(json_object_get(json, "fill")) == fill);
     assert_int_equal(json_integer_value(json_object_get(json, "updates")), r.n_step);
     assert_non_null(strstr(text.v, "slimorca"));
+    assert_false(slm2_path_exists("none"));
     json_decref(json);
     slm2_buf_free(&text);
 }
@@ -430,8 +431,9 @@ static void test_changed_settings(void **state)
 {
     static const struct { stage_fn *stage; const char *dir, *set, *named; } cases[] = {
         {slm2_sft, "changed", "batch=4", "setting batch"}, {slm2_sft, "changed", "lr_peak=1e-3", "setting lr_peak"}, {slm2_sft, "changed", "schedule=linear", "setting schedule"},
-        {slm2_sft, "changed", "data=[{path: assets/align/sft.jsonl, repeat: 2}]", "setting data"}, {slm2_sft, "changed", "lora.rank=2", "setting lora"},
-        {slm2_dpo, "changed_dpo", "beta=0.2", "setting beta was another when this run began (then \"beta: 0.1\", now \"beta: 0.2\")"}, {slm2_dpo, "changed_dpo", "loss=hinge", "setting loss"},
+        {slm2_sft, "changed", "data=[{path: assets/align/sft.jsonl, repeat: 2}]", "setting data[0].repeat was another when this run began (then 1, now 2)"},
+        {slm2_sft, "changed", "data=[assets/align/sft.jsonl, assets/align/sft.valid.jsonl]", "setting data[1].path was another when this run began (then nothing, now a list)"}, {slm2_sft, "changed", "lora.rank=2", "setting lora"},
+        {slm2_dpo, "changed_dpo", "beta=0.2", "setting beta was another when this run began (then 0.1, now 0.2)"}, {slm2_dpo, "changed_dpo", "loss=hinge", "setting loss"},
         {slm2_dpo, "changed_dpo", "weight_decay=0.1", "setting weight_decay"}, {slm2_selfknow, "changed_self", "lr_peak=1e-3", "setting lr_peak"}};
     const char *const sft[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "epochs=1"}, *const dpo[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1"},
                *const self[] = {"card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml", "prompts=8", "prompt_tokens=6", "answer_tokens=6", "keep_cut_off=true", "min_words=1", "epochs=1", "checkpoint_every=1"};
@@ -479,9 +481,127 @@ static void test_limits(void **state)
     assert_int_equal(run(slm2_selfknow, "limits2", token, 3, &r, &err), SLM2_EUSAGE);
 }
 
+/* What is only measured may be added to a run: the same weights, and no figures of a start that was not measured. */
+static void test_added_validation(void **state)
+{
+    static const char *const sets[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "epochs=1", "valid=assets/align/sft.valid.jsonl"};
+    struct slm2_err err;
+    struct slm2_stage_result plain, with, again;
+    (void)state;
+    ok(run(slm2_sft, "plain", sets, 3, &plain, &err), &err);
+    assert_true(isfinite(plain.loss) && plain.n_new == plain.n_step);
+    assert_true(isnan(slm2_stage_figure(&plain, "valid_loss")));
+    stop = 1;
+    assert_int_equal(run(slm2_sft, "added", sets, 3, &with, &err), SLM2_ESTOP);
+    stop = 0;
+    ok(run(slm2_sft, "added", sets, 4, &with, &err), &err);
+    assert_true(slm2_stage_figure(&with, "valid_loss") > 0 && isnan(slm2_stage_figure(&with, "start.valid_loss")));
+    assert_true(with.n_new == with.n_step && with.loss == plain.loss);
+    same_model("plain", "added");
+    ok(run(slm2_sft, "plain", sets, 4, &again, &err), &err); /* a finished run is measured, and learns nothing */
+    assert_true(again.n_new == 0 && again.n_step == plain.n_step && slm2_stage_figure(&again, "valid_loss") == slm2_stage_figure(&with, "valid_loss"));
+}
+
+typedef slm2_status plan_fn(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
+static slm2_status plan(plan_fn *f, const char *dir, const char *const *sets, int n, json_t **json, struct slm2_err *err)
+{
+    char to[300];
+    const char *all[16] = {to};
+    struct slm2_buf text = {0};
+    snprintf(to, sizeof to, "run=%s", path(dir));
+    memcpy(all + 1, sets, (size_t)n * sizeof *sets);
+    slm2_status st = f(&(struct slm2_stage_args){.config = path("stage.yml"), .sets = all, .n_sets = n + 1}, &text, json, err);
+    slm2_buf_free(&text);
+    return st;
+}
+
+/* A plan refuses what the run refuses, in the same words, and makes nothing. */
+static void test_plans_refuse(void **state)
+{
+#define SELF "card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml"
+    static const struct { stage_fn *run; plan_fn *plan; const char *sets[4], *named; } cases[] = {
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=512"}, "n_ctx is 512, the model reads at most 256"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "micro_batch_tokens=64"}, "micro_batch_tokens is 64"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "model=none"}, "none: no such file"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.alpha=8"}, "lora.rank is 0"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.rank=2", "lora.targets=[head]"}, "head"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.adapter=none"}, "none/adapter_config.json"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "model=tests/data/golden/tiny"}, "ids, the vocabulary"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "chat_template=llama"}, "want zephyr or chatml"},
+        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lr_peak=1e-5", "lr_min=1e-4"}, "lr_min"},
+        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=64", "max_prompt_length=64"}, "max_prompt_length"},
+        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=300", "max_prompt_length=32"}, "micro_batch_tokens"},
+        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=64", "max_prompt_length=32", "model=none"}, "none: no such file"},
+        {slm2_selfknow, slm2_selfknow_plan, {SELF, "negative_token=<|nope|>"}, "negative_token"},
+        {slm2_selfknow, slm2_selfknow_plan, {SELF, "chat_template=llama"}, "want zephyr or chatml"},
+        {slm2_selfknow, slm2_selfknow_plan, {SELF, "probes=none.yml"}, "none.yml"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct slm2_err planned, ran;
+        struct slm2_stage_result r;
+        json_t *json;
+        int n = 0;
+        while (n < 4 && cases[i].sets[n]) n++;
+        slm2_status st = plan(cases[i].plan, "planned", cases[i].sets, n, &json, &planned);
+        if (st == SLM2_OK || !strstr(planned.msg, cases[i].named)) fail_msg("case %zu: %s", i, st == SLM2_OK ? "planned" : planned.msg);
+        assert_false(slm2_path_exists(path("planned")));
+        json_decref(json);
+        assert_int_equal(run(cases[i].run, "refused", cases[i].sets, n, &r, &ran), st);
+        assert_string_equal(planned.msg, ran.msg);
+    }
+}
+
+/* What a plan foretells is what the run does. */
+static void test_plans(void **state)
+{
+    static const char *const dpo[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "batch=3", "epochs=2"},
+                      *const self[] = {SELF, "prompts=8", "prompt_tokens=6", "answer_tokens=6", "keep_cut_off=true", "min_words=1", "epochs=1", "valid_prompts=2"};
+    struct slm2_err err;
+    struct slm2_stage_result r;
+    struct slm2_ledger *l;
+    json_t *json;
+    double v;
+    (void)state;
+    ok(plan(slm2_dpo_plan, "foretold", dpo, 6, &json, &err), &err);
+    ok(run(slm2_dpo, "foretold", dpo, 6, &r, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(json, "updates")), r.n_step);
+    ok(slm2_ledger_open_read(&l, path("foretold/run.sqlite"), &err), &err);
+    assert_true(slm2_ledger_get_figure(l, "pairs", &v) && v > 0 && (double)json_integer_value(json_object_get(json, "pairs")) == v);
+    assert_true(slm2_ledger_get_figure(l, "valid_pairs", &v) && (double)json_integer_value(json_object_get(json, "valid_pairs")) == v);
+    ok(slm2_ledger_close(l, &err), &err);
+    json_decref(json);
+    for (int drawn = 0; drawn < 2; drawn++) { /* before and behind the draws */
+        ok(plan(slm2_selfknow_plan, "foretold-self", self, 9, &json, &err), &err);
+        if (!drawn) ok(run(slm2_selfknow, "foretold-self", self, 9, &r, &err), &err);
+        assert_int_equal(json_is_true(json_object_get(json, "drawn")), drawn);
+        assert_int_equal(json_integer_value(json_object_get(json, "updates")), r.n_step);
+        assert_int_equal(json_integer_value(json_object_get(json, "learnt")), 12);
+        if (drawn) assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "counts"), "kept")), 8);
+        json_decref(json);
+    }
+    /* memory */
+    struct slm2_lora_opts lora = {.rank = 4, .alpha = 8, .targets = slm2_lora_all_targets()};
+    const struct slm2_trainer_opts to[] = {{.optim = slm2_optim_adamw()}, {.optim = slm2_optim_rmsprop(), .precision = SLM2_BF16_MIXED}, {.optim = slm2_optim_adamw(), .recompute = true, .lora = &lora}};
+    for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
+        struct slm2_trainer_opts o = to[i];
+        struct slm2_trainer *t;
+        struct slm2_model *m;
+        size_t bytes;
+        o.model_path = path("model");
+        o.max_tok = 256;
+        ok(slm2_trainer_look(&m, &bytes, &o, &err), &err);
+        ok(slm2_trainer_new(&t, &o, &err), &err);
+        double held = (double)slm2_trainer_bytes(t);
+        if (fabs((double)bytes / held - 1) > 0.01) fail_msg("case %zu: foretold %zu bytes, the trainer holds %.0f", i, bytes, held);
+        slm2_trainer_free(t);
+        slm2_model_free(m);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_sft), cmocka_unit_test(test_sft_sets), cmocka_unit_test(test_sft_account), cmocka_unit_test(test_sft_recipes), cmocka_unit_test(test_dpo), cmocka_unit_test(test_dpo_losses),
     cmocka_unit_test(test_dpo_reference), cmocka_unit_test(test_selfknow), cmocka_unit_test(test_lora), cmocka_unit_test(test_changed_settings), cmocka_unit_test(test_limits),
+    cmocka_unit_test(test_added_validation), cmocka_unit_test(test_plans_refuse), cmocka_unit_test(test_plans),
 };
 
 SLM2_TEST_MAIN_WITH(tests, setup, teardown)

@@ -621,3 +621,22 @@ slm2_status slm2_conf_required(const struct slm2_opt *table, const void *obj, st
 {
     return required(table, obj, "", err);
 }
+
+/* ---- names of files ------------------------------------------------------------------------------------------------------- */
+const char *const slm2_conf_file[] = {NULL};
+
+slm2_status slm2_conf_files(const struct slm2_opt *table, void *obj, slm2_status (*each)(char **path, struct slm2_err *err), struct slm2_err *err)
+{
+    for (const struct slm2_opt *r = table; r->name; r++) {
+        void *f = slm2_conf_field(r, obj);
+        const struct slm2_conf_list *list = f;
+        if (r->type == SLM2_OPT_LIST) {
+            for (int i = 0; i < list->n; i++) SLM2_TRY(slm2_conf_files(r->sub, (char *)list->items + (size_t)i * r->sub_size, each, err));
+        } else if (r->choices == slm2_conf_file) {
+            char **path = r->type == SLM2_OPT_STRS ? list->items : f;
+            for (int i = 0; i < (r->type == SLM2_OPT_STRS ? list->n : 1); i++)
+                if (path[i] && *path[i]) SLM2_TRY(each(&path[i], err));
+        }
+    }
+    return SLM2_OK;
+}

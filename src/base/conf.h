@@ -29,7 +29,7 @@ struct slm2_opt {
     double lo, hi;               /* numbers: closed range; both 0: any finite number */
     const char *def;             /* default as text (lists: YAML); NULL: 0, false, "" or an empty list; "!" means required */
     const char *help;
-    const char *const *choices;  /* ENUM: names, NULL-terminated */
+    const char *const *choices;  /* ENUM: names, NULL-terminated; STR, STRS: NULL, or slm2_conf_file */
     const struct slm2_opt *sub;  /* LIST: rows of an item; a table ends with a row whose name is NULL */
     size_t sub_size;             /* LIST: bytes of an item */
     char alias;                  /* single-letter option, '=' (see above), or 0 */
@@ -45,6 +45,10 @@ slm2_status slm2_conf_set(const struct slm2_opt *table, void *obj, const char *a
  * (at most max_pos).  A lone "--help" or "-h" sets *help.  A first YAML positional is the caller's business (see cli.h). */
 slm2_status slm2_conf_args(const struct slm2_opt *table, void *obj, int argc, char **argv, const char **pos, int max_pos, int *n_pos, bool *help, struct slm2_err *err);
 slm2_status slm2_conf_required(const struct slm2_opt *table, const void *obj, struct slm2_err *err); /* names a required setting that is unset */
+/* choices of a text that names a file or folder to be read */
+extern const char *const slm2_conf_file[];
+/* Calls each for every such text that is not empty; what it frees and puts in its place belongs to the settings. */
+slm2_status slm2_conf_files(const struct slm2_opt *table, void *obj, slm2_status (*each)(char **path, struct slm2_err *err), struct slm2_err *err);
 void slm2_conf_help(const struct slm2_opt *table, struct slm2_buf *out);                  /* option lines, wrapped at 100 columns */
 void slm2_conf_dump(const struct slm2_opt *table, const void *obj, struct slm2_buf *out); /* YAML that reads back to the same settings */
 #endif

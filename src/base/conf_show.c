@@ -15,7 +15,7 @@ static void put_option(struct slm2_buf *out, const struct slm2_opt *row)
                                         [SLM2_OPT_ENUM] = " NAME", [SLM2_OPT_LIST] = " [{...}]", [SLM2_OPT_STRS] = " TEXT"};
     slm2_buf_printf(out, row->alias ? "  -%c, --" : "      --", row->alias);
     for (const char *p = row->name; *p; p++) slm2_buf_putc(out, *p == '_' ? '-' : *p);
-    slm2_buf_puts(out, value[row->type]);
+    slm2_buf_puts(out, row->choices == slm2_conf_file ? " FILE" : value[row->type]);
 }
 
 /* What stands behind the help text: choices, range, default. */

@@ -2,7 +2,7 @@
  *
  * A command is one file src/cli/cmd_NAME.c with `int slm2_cmd_NAME(int argc, char **argv)`; argv[0] is the command's name and
  * the result is the exit status: 0 done, 1 failed, 2 wrong usage.  stdout carries results only, everything else is stderr.
- * The environment is read in this folder and nowhere else: SLM2_ISA, the folder of the chat's history, the judge's address and key.
+ * The environment is read in this folder and nowhere else: SLM2_ISA, SLM2_SHARE (share.h), the folder of the chat's history, the judge's address and key.
  *
  *     static const struct slm2_opt table[] = {
  *         {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "model to read"},

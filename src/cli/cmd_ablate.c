@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/share.h"
 #include "data/build.h"
 #include "kernels/kernels.h"
 #include "report/ablate.h"
@@ -28,8 +29,8 @@ struct opts {
 #define AT(field) offsetof(struct opts, field)
 static const struct slm2_opt table[] = {
     {.name = "out", .type = SLM2_OPT_STR, .offset = AT(out), .def = "!", .help = "folder of the grid: tokenizers, token files, a run for each cell, ablate.json, ablate.html", .alias = 'o'},
-    {.name = "data", .type = SLM2_OPT_STR, .offset = AT(data), .def = "!", .help = "YAML file of `slm2 data build`; each source names its lang"},
-    {.name = "base", .type = SLM2_OPT_STR, .offset = AT(base), .def = "!", .help = "YAML file of `slm2 pretrain` that all cells share"},
+    {.name = "data", .type = SLM2_OPT_STR, .offset = AT(data), .def = "!", .choices = slm2_conf_file, .help = "YAML file of `slm2 data build`; each source names its lang"},
+    {.name = "base", .type = SLM2_OPT_STR, .offset = AT(base), .def = "!", .choices = slm2_conf_file, .help = "YAML file of `slm2 pretrain` that all cells share"},
     {.name = "with", .type = SLM2_OPT_STRS, .offset = AT(set), .help = "key=value that overrides base, repeatable"},
     {.name = "vocab_ranks", .type = SLM2_OPT_INT, .offset = AT(vocab_ranks), .lo = 0, .hi = 1 << 22, .def = "4096", .help = "only so many tokens of Arcade100k, the most frequent first; 0: all"},
     {.name = "shares", .type = SLM2_OPT_STRS, .offset = AT(shares), .def = "[0, 0.1, 0.2, 0.3, 0.4, 0.5]", .help = "shares of the training tokens that are not English, ascending"},
@@ -127,6 +128,7 @@ static slm2_status make_data(struct grid *g, const char *digits, char tok_dir[MA
     }
     slm2_conf_init(slm2_data_table, &d);
     slm2_status st = slm2_conf_yaml(slm2_data_table, &d, g->o->data, err);
+    if (st == SLM2_OK) st = slm2_share_settings(slm2_data_table, &d, err);
     char *const replaced[] = {d.out, d.vocab};
     if (st == SLM2_OK) {
         d.out = data_dir;

@@ -20,10 +20,10 @@ struct opts {
 };
 #define OPT(field, kind) .name = #field, .type = SLM2_OPT_##kind, .offset = offsetof(struct opts, field)
 static const struct slm2_opt table[] = {
-    {OPT(text, STRS), .def = "[]", .help = "text (.txt) or JSONL {\"text\"} for perplexity and divergence; may be given several times"},
+    {OPT(text, STRS), .def = "[]", .choices = slm2_conf_file, .help = "text (.txt) or JSONL {\"text\"} for perplexity and divergence; may be given several times"},
     {OPT(tasks, STRS), .def = "[]", .help = "names of groups and tasks (slm2 eval --list), YAML files, folders of them, for scores; separated by commas"},
     {OPT(data_dir, STR), .help = "folder of the benchmarks' data: SET/items.jsonl, SET/pool.jsonl"},
-    {OPT(task_dir, STR), .def = "configs/tasks", .help = "folder where names of tasks are looked up"},
+    {OPT(task_dir, STR), .def = "configs/tasks", .choices = slm2_conf_file, .help = "folder where names of tasks are looked up"},
     {OPT(limit, INT64), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
     {OPT(n_ctx, INT), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens of a window; 0: the model's context, at most 2048"},
     {OPT(stride, INT), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens from window to window; 0: disjoint windows"},

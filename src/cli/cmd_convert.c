@@ -6,11 +6,12 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/convert_cli.h"
+#include "cli/use.h"
 
 struct opts {
     char *dtype, *name, *tokenizer, *chat_template;
     int64_t max_shard_mb;
-    bool json;
+    bool json, force;
 };
 static const struct slm2_opt table[] = {
     {.name = "dtype", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, dtype), .def = "keep", .help = "type of the matrices: keep, F32, F16, BF16; Q8_0, Q4_0, Q4_1 in .gguf files"},
@@ -19,10 +20,11 @@ static const struct slm2_opt table[] = {
     {.name = "chat_template", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, chat_template), .help = "zephyr, chatml or a file of Jinja text; default: the source's own"},
     {.name = "max_shard_mb", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_shard_mb), .lo = 0, .hi = 1e9, .def = "5000", .help = "largest safetensors file, 1e6 bytes; 0: one file"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "what was written, tensor by tensor, as JSON"},
+    SLM2_USE_FORCE(struct opts),
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
-    .usage = "convert IN OUT.gguf\nconvert IN OUT_FOLDER",
+    .usage = "convert IN OUT.gguf [--force]\nconvert IN OUT_FOLDER",
     .about = "Converts a model: IN is a Hugging Face folder or a .gguf file, OUT a name ending in .gguf or a folder.\n"
              "Without --dtype nothing is lost: F32, F16 and BF16 weights are kept bit for bit (GGUF holds norms and biases as F32).\n"
              "Quantised matrices become F16 in a folder.",
@@ -38,6 +40,7 @@ static int run(const struct opts *o, const char *in, const char *out)
     static char label[] = "convert";
     slm2_status st;
     int rc = 0;
+    if ((st = slm2_use_may_write(out, o->force, &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.dtype, o->dtype, "dtype", &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_chat_template(&template, o->chat_template, &err)) != SLM2_OK) goto done;
     c.name = *o->name ? o->name : NULL;

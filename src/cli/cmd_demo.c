@@ -3,6 +3,7 @@
  * DIR/{data,pretrain,sft,dpo,selfknow}/  what each stage writes     DIR/held_out.jsonl  documents that no stage has learnt from
  * DIR/eval.json, compare.json, summary.json  figures                DIR/model-*.gguf, report.html
  * summary.json holds no times: two runs give the same file. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/share.h"
 #include "cli/use.h"
 #include "data/build.h"
 #include "data/shard.h"
@@ -23,15 +25,11 @@
 #include "train/pretrain.h"
 #include "train/tune.h"
 
-#ifndef SLM2_SHARE
-#define SLM2_SHARE "/usr/local/share/slm2" /* the Makefile sets it to PREFIX/share/slm2 */
-#endif
 enum { HELD_OUT_TOKENS = 1500 }; /* of each source, for perplexity: enough to compare models, little enough to wait for */
 
-struct opts { char *out, *share; int64_t steps; int threads; bool resume; };
+struct opts { char *out; int64_t steps; int threads; bool resume; };
 static const struct slm2_opt table[] = {
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "runs/demo", .help = "folder of the demo; an earlier demo in it is replaced"},
-    {.name = "share", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, share), .help = "folder that holds configs/ and assets/; default: this one, else the installed one"},
     {.name = "steps", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, steps), .lo = 0, .hi = 1e6, .def = "0", .help = "updates of pre-training; 0: as configs/nano.yml says"},
     {.name = "resume", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, resume), .help = "go on with what an interrupted demo left"},
     SLM2_CLI_THREADS(struct opts),
@@ -64,9 +62,10 @@ static const char *in_out(const struct demo *d, const char *name, char path[SLM2
     return path;
 }
 
-static const char *in_share(const struct demo *d, const char *name, char path[SLM2_PATH_MAX])
+static const char *in_share(const char *name, char path[SLM2_PATH_MAX])
 {
-    snprintf(path, SLM2_PATH_MAX, "%s/%s", d->o->share, name);
+    static_assert((int)SLM2_PATH_MAX == (int)SLM2_SHARE_PATH, "one size of paths");
+    slm2_share_find(name, path);
     return path;
 }
 
@@ -105,18 +104,8 @@ static slm2_status build_data(struct demo *d, struct slm2_err *err)
     struct slm2_data_opts o;
     stage_begins(d, "data: text to token files");
     slm2_conf_init(slm2_data_table, &o);
-    slm2_status st = slm2_conf_yaml(slm2_data_table, &o, in_share(d, "configs/data-nano.yml", path), err);
-    struct slm2_data_source_opts *s = o.sources.items;
-    for (int i = 0; st == SLM2_OK && i < o.sources.n; i++)
-        for (int k = 0; k < s[i].path.n; k++) {
-            char **p = (char **)s[i].path.items + k, *full = strdup(in_share(d, *p, path));
-            if (!full) {
-                st = slm2_fail(err, SLM2_ENOMEM, "no memory for a path");
-                break;
-            }
-            free(*p);
-            *p = full;
-        }
+    slm2_status st = slm2_conf_yaml(slm2_data_table, &o, in_share("configs/data-nano.yml", path), err);
+    if (st == SLM2_OK) st = slm2_share_settings(slm2_data_table, &o, err);
     if (st == SLM2_OK) {
         free(o.out);
         o.out = strdup(in_out(d, "data", path));
@@ -219,7 +208,7 @@ static slm2_status pretrain(struct demo *d, struct slm2_err *err)
         snprintf(steps[4], sizeof steps[4], "schedule.n_warmup=%lld", (long long)(d->o->steps / 50));
         for (int i = 0; i < 5; i++) sets[n++] = steps[i];
     }
-    slm2_status st = slm2_pretrain_settings(&o, in_share(d, "configs/nano.yml", config), sets, n, err);
+    slm2_status st = slm2_pretrain_settings(&o, in_share("configs/nano.yml", config), sets, n, err);
     if (st == SLM2_OK) {
         if (d->o->threads) o.threads = d->o->threads;
         o.stop = slm2_cli_catch_stop();
@@ -250,10 +239,10 @@ static slm2_status tune(struct demo *d, const char *name, stage_fn *run, const c
     snprintf(file, sizeof file, "configs/%s-nano.yml", name);
     snprintf(set[n++], sizeof set[0], "model=%s", model);
     snprintf(set[n++], sizeof set[0], "run=%s", in_out(d, name, path));
-    for (int i = 0; i < n_files; i++) snprintf(set[n++], sizeof set[0], "%s=%s", files[i][0], in_share(d, files[i][1], path));
+    for (int i = 0; i < n_files; i++) snprintf(set[n++], sizeof set[0], "%s=%s", files[i][0], in_share(files[i][1], path));
     if (!strcmp(name, "selfknow")) snprintf(set[n++], sizeof set[0], "other_text=%s", d->held_out);
     for (int i = 0; i < n; i++) sets[i] = set[i];
-    struct slm2_stage_args args = {.config = in_share(d, file, config), .sets = sets, .n_sets = n, .isa = slm2_cli_isa(), .threads = d->o->threads, .stop = slm2_cli_catch_stop()};
+    struct slm2_stage_args args = {.config = in_share(file, config), .sets = sets, .n_sets = n, .isa = slm2_cli_isa(), .threads = d->o->threads, .stop = slm2_cli_catch_stop()};
     SLM2_TRY(run(&args, r, err));
     for (int i = 0; i < r->n_figure; i++) {
         char key[80];
@@ -325,7 +314,7 @@ static slm2_status tasks_of(struct demo *d, const char *model, const char *label
     struct slm2_eval_result r = {0};
     const char *tasks[] = {"nano"};
     SLM2_TRY(slm2_model_open(&m, model, err));
-    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .task_dir = in_share(d, "configs/tasks", dir), .n_shot = -1, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
+    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir), .n_shot = -1, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
     slm2_status st = slm2_eval(&a, &r, err);
     if (st == SLM2_OK) {
         *accuracy = slm2_eval_figure(&r, NULL, "acc", NULL);
@@ -401,7 +390,7 @@ static slm2_status quantise(struct demo *d, struct slm2_err *err)
     }
     SLM2_TRY(slm2_model_open(&m, files[0], err));
     struct slm2_quant_eval_args a = {.original = files[0], .model = m, .tok = d->tok, .files = files + 1, .n_files = N - 1, .texts = &text, .n_texts = 1,
-                                     .text = {.isa = slm2_cli_isa(), .n_threads = d->o->threads, .jsonl = true}, .tasks = tasks, .n_tasks = 1, .task_dir = in_share(d, "configs/tasks", dir)};
+                                     .text = {.isa = slm2_cli_isa(), .n_threads = d->o->threads, .jsonl = true}, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir)};
     slm2_status st = slm2_quant_eval(&a, &result, err);
     if (st == SLM2_OK) {
         double base = slm2_json_show_number(json_object_get(result, "original"), "token_perplexity");
@@ -522,10 +511,6 @@ int slm2_cmd_demo(int argc, char **argv)
     int rc = slm2_cli_parse(&doc, table, &o, argc, argv, NULL, 0, NULL);
     if (rc < 0) {
         struct demo d = {.o = &o};
-        if (!o.share[0]) {
-            free(o.share);
-            o.share = strdup(slm2_path_exists("configs/nano.yml") ? "." : SLM2_SHARE);
-        }
         rc = run(&d, &err) == SLM2_OK ? 0 : slm2_cli_fail(&err);
         slm2_tok_free(d.tok);
         json_decref(d.summary);

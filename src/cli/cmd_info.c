@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/info.h"
+#include "cli/share.h"
 
 struct opts { bool json, tensors; };
 static const struct slm2_opt table[] = {
@@ -93,7 +94,7 @@ int slm2_cmd_info(int argc, char **argv)
     if (rc < 0) {
         rc = n_pos > 0 ? 0 : slm2_cli_usage("info: want a file or folder: slm2 info PATH");
         for (int i = 0; i < n_pos; i++) {
-            int one = run(&o, pos[i]);
+            int one = run(&o, slm2_share_arg(pos[i]));
             if (one > rc) rc = one;
             if (i + 1 < n_pos && !o.json) putchar('\n');
         }

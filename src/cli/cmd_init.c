@@ -19,11 +19,11 @@ struct opts {
 };
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const struct slm2_opt table[] = {
-    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
+    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .choices = slm2_conf_file, .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "!", .help = "folder to write", .alias = 'o'},
     {.name = "dtype", .type = SLM2_OPT_ENUM, .offset = offsetof(struct opts, dtype), .def = "bf16", .help = "type of the weights", .choices = dtype_names},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "tokenizer to put beside the weights; default: the bundled Arcade100k where its ids fit"},
-    {.name = "force", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, force), .help = "write into a folder that holds a model already"},
+    SLM2_USE_FORCE(struct opts),
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "the result as one JSON object"},
     SLM2_CLI_SEED(struct opts),
     {.name = NULL},
@@ -56,15 +56,10 @@ static int run(const struct opts *o)
     struct slm2_config cfg;
     struct slm2_params params = {0};
     bool with_tok = false;
-    char path[4096];
     slm2_status st;
     double start = slm2_now_s();
     if ((st = slm2_pretrain_model(&cfg, o->config, &err)) != SLM2_OK) goto done;
-    if ((st = slm2_path_join(path, sizeof path, o->out, "config.json", &err)) != SLM2_OK) goto done;
-    if (!o->force && slm2_path_exists(path)) {
-        st = slm2_fail(&err, SLM2_EUSAGE, "%s: holds a model already; --force overwrites it", o->out);
-        goto done;
-    }
+    if ((st = slm2_use_may_write(o->out, o->force, &err)) != SLM2_OK) goto done;
     if ((st = slm2_params_list(&params, &cfg, &err)) != SLM2_OK) goto done;
     if ((st = slm2_dir_make(o->out, &err)) != SLM2_OK) goto done;
     if ((st = slm2_model_init_to_disk(&cfg, o->out, o->dtype ? SLM2_BF16 : SLM2_F32, (uint64_t)o->seed, &err)) != SLM2_OK) goto done;

@@ -2,21 +2,24 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/use.h"
 #include "model/lora.h"
 
 struct opts {
     char *model, *adapter, *out;
     int threads;
+    bool force;
 };
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, model), .def = "!", .help = "base model: a Hugging Face folder", .alias = 'm'},
     {.name = "adapter", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, adapter), .def = "!", .help = "PEFT folder: adapter_config.json, adapter_model.safetensors"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "!", .help = "folder for the merged model", .alias = 'o'},
+    SLM2_USE_FORCE(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
-    .usage = "merge --model M --adapter A --out DIR",
+    .usage = "merge --model M --adapter A --out DIR [--force]",
     .about = "Writes W + (alpha / rank) B A in place of each matrix W that has an adapter, computed in fp32 and rounded once to the type of W;\n"
              "all other tensors bit for bit, config.json, and the tokenizer's files: the adapter's where it has them.\n"
              "`--adapter` of logits, generate, chat, eval, perplexity and mtbench answer computes the same without merging.",
@@ -27,7 +30,8 @@ static int run(const struct opts *o)
 {
     struct slm2_err err;
     struct slm2_ctx c;
-    slm2_status st = slm2_cli_ctx(&c, o->threads, &err);
+    slm2_status st = slm2_use_may_write(o->out, o->force, &err);
+    if (st == SLM2_OK) st = slm2_cli_ctx(&c, o->threads, &err);
     if (st == SLM2_OK) {
         st = slm2_lora_merge(o->model, o->adapter, o->out, &c, &err);
         slm2_ctx_free(&c);

@@ -140,7 +140,7 @@ static int judge(const struct judge_opts *o)
         st = slm2_mt_judge(&d, &(struct slm2_mt_judge_args){.answers = o->answers, .out = o->out, .judge = o->judge, .max_tokens = o->max_tokens, .n_parallel = o->parallel,
                                                             .http = {.url = url, .key = key, .timeout_s = o->timeout_s, .n_try = o->tries, .backoff_ms = o->backoff_ms, .interrupt = slm2_cli_catch_stop()}}, &done, &err);
     slm2_mt_data_free(&d);
-    if (st == SLM2_EIO && (!key || !*key)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
+    if (st == SLM2_EIO && (!key || !*key) && strstr(err.msg, url)) slm2_cli_note("SLM2_JUDGE_KEY is not set: the endpoint was asked without a key");
     if (st) return slm2_cli_fail(&err);
     if (done.n_refused) {
         slm2_fail(&err, SLM2_EIO, "%d of %d judgements were refused or had no usable reply, the others are in %s; the first: %s", done.n_refused, done.n_answer, o->out, done.refusal);
@@ -179,7 +179,7 @@ static const struct slm2_opt show_table[] = {
     {.name = "judgements", OPT(judgements, STR), .def = "!", .help = "JSONL file of judgements, ours or FastChat's; of one model or several"},
     {.name = "judge", OPT(judge, STR), .help = "whose judgements; default: the only judge in the file"},
     {.name = "out", OPT(out, STR), .help = "file for the scores as JSON; as RUN/mtbench.json it is in `slm2 report RUN`", .alias = 'o'},
-    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .help = "published figures, put beside ours in table, JSON and page where the file is there"},
+    {.name = "reported", OPT(reported, STR), .def = "assets/eval/reported.json", .choices = slm2_conf_file, .help = "published figures, put beside ours in table, JSON and page where the file is there"},
     {.name = "json", OPT(json, BOOL), .help = "the scores as one JSON object instead of the table"},
     {.name = NULL},
 };

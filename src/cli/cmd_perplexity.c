@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/share.h"
 #include "cli/use.h"
 #include "eval/compare.h"
 
@@ -89,6 +90,7 @@ int slm2_cmd_perplexity(int argc, char **argv)
     struct opts o;
     const char *pos[MAX_FILES];
     int n_pos, rc = slm2_cli_parse(&doc, table, &o, argc, argv, pos, MAX_FILES, &n_pos);
+    for (int i = 0; rc < 0 && i < n_pos; i++) pos[i] = slm2_share_arg(pos[i]);
     if (rc < 0) rc = run(&o, pos, n_pos);
     slm2_conf_free(table, &o);
     return rc;

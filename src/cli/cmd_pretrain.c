@@ -145,7 +145,7 @@ int slm2_cmd_pretrain(int argc, char **argv)
 /* ---- slm2 bench train --------------------------------------------------------------------------------------------------- */
 struct bench_opts { char *config; struct slm2_conf_list set; int steps, threads; bool json; };
 static const struct slm2_opt bench_table[] = {
-    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct bench_opts, config), .def = "!", .help = "YAML file of a pre-training run"},
+    {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct bench_opts, config), .def = "!", .choices = slm2_conf_file, .help = "YAML file of a pre-training run"},
     {.name = "with", .type = SLM2_OPT_STRS, .offset = offsetof(struct bench_opts, set), .help = "key=value that overrides the file, repeatable"},
     {.name = "steps", .type = SLM2_OPT_INT, .offset = offsetof(struct bench_opts, steps), .lo = 1, .hi = 1e6, .def = "5", .help = "steps to time, after one to warm up"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct bench_opts, json), .help = "the result as one JSON object"},

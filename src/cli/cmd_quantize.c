@@ -14,23 +14,24 @@ struct opts {
     char *type, *embed_type, *head_type, *name, *tokenizer, *text;
     int64_t max_tokens;
     int n_ctx, threads;
-    bool json;
+    bool json, force;
 };
 static const struct slm2_opt table[] = {
     {.name = "type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, type), .def = "Q8_0", .help = "of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32", .alias = 'q'},
     {.name = "embed_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, embed_type), .help = "of the embedding; default: like --type"},
     {.name = "head_type", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, head_type), .help = "of the output layer; default: like --type"},
-    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text or JSONL {\"text\"}: perplexity before and after"},
+    {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .choices = slm2_conf_file, .help = "text or JSONL {\"text\"}: perplexity before and after"},
     {.name = "max_tokens", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_tokens), .lo = 1, .hi = 1e9, .def = "4096", .help = "tokens of the text that count"},
     {.name = "n_ctx", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_ctx), .lo = 2, .hi = 1 << 20, .def = "512", .help = "window of the perplexity, at most the model's context"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of the result; default: from the source"},
     {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "vocabulary to put in; default: the source's own"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "everything, tensor by tensor, as JSON"},
+    SLM2_USE_FORCE(struct opts),
     SLM2_CLI_THREADS(struct opts),
     {.name = NULL},
 };
 static const struct slm2_cli_doc doc = {
-    .usage = "quantize IN OUT.gguf [--type Q4_0] [--text FILE]",
+    .usage = "quantize IN OUT.gguf [--type Q4_0] [--text FILE] [--force]",
     .about = "Writes a model with quantised matrices. IN is a Hugging Face folder or a .gguf file.\n"
              "Norms and biases stay F32; a matrix whose rows are no multiple of 32 becomes F16.\n"
              "The table gives, for each kind of matrix, the error relative to the weights: sqrt(sum (w' - w)^2 / sum w^2).\n"
@@ -118,6 +119,7 @@ static int run(const struct opts *o, const char *in, const char *out)
     int rc = 0;
     size_t len = strlen(out);
     if (len <= 5 || strcmp(out + len - 5, ".gguf")) return slm2_cli_usage("quantize: the result is a GGUF file: want a name ending in .gguf, not %s", out);
+    if ((st = slm2_use_may_write(out, o->force, &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.dtype, o->type, "type", &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.embed_dtype, o->embed_type, "embed-type", &err)) != SLM2_OK) goto done;
     if ((st = slm2_cli_weight_type(&c.head_dtype, o->head_type, "head-type", &err)) != SLM2_OK) goto done;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/cli.h"
+#include "cli/share.h"
 #include "tok/tok.h"
 
 #define MAX_TEXT ((size_t)1 << 29) /* bytes of one text: the tokenizer's own limit */
@@ -288,7 +289,7 @@ int slm2_cmd_tokenize(int argc, char **argv)
     if (slm2_cli_ctx(&ctx, o.threads, &err) != SLM2_OK || slm2_tok_open(&tok, *o.vocab ? o.vocab : NULL, &err) != SLM2_OK)
         rc = slm2_cli_fail(&err);
     else
-        rc = *o.jsonl ? tokenize_lines(tok, &o, ctx.n_threads) : tokenize_text(tok, &o, n_pos ? pos[0] : NULL, ctx.n_threads);
+        rc = *o.jsonl ? tokenize_lines(tok, &o, ctx.n_threads) : tokenize_text(tok, &o, n_pos ? slm2_share_arg(pos[0]) : NULL, ctx.n_threads);
 done:
     slm2_ctx_free(&ctx);
     slm2_tok_free(tok);

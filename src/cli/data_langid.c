@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/data_cli.h"
+#include "cli/share.h"
 #include "data/corpus.h"
 #include "data/langid.h"
 
@@ -17,9 +18,9 @@ struct langid_opts {
 #define AT(field) offsetof(struct langid_opts, field)
 static const struct slm2_opt table[] = {
     {.name = "model", .type = SLM2_OPT_STR, .offset = AT(model), .help = "model to use; empty: the bundled one"},
-    {.name = "train", .type = SLM2_OPT_STR, .offset = AT(train), .help = "folder with code.jsonl, de.jsonl, en.jsonl, ...: make a model from four fifths of their documents"},
+    {.name = "train", .type = SLM2_OPT_STR, .offset = AT(train), .choices = slm2_conf_file, .help = "folder with code.jsonl, de.jsonl, en.jsonl, ...: make a model from four fifths of their documents"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = AT(out), .help = "file of the model that --train makes", .alias = 'o'},
-    {.name = "test", .type = SLM2_OPT_STR, .offset = AT(test), .help = "such a folder: the share of pieces of the other documents whose language is found"},
+    {.name = "test", .type = SLM2_OPT_STR, .offset = AT(test), .choices = slm2_conf_file, .help = "such a folder: the share of pieces of the other documents whose language is found"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = AT(json), .help = "one JSON object, a line for each document of files"},
     {.name = NULL}};
 
@@ -110,7 +111,7 @@ int slm2_cli_data_langid(int argc, char **argv)
         rc = 0;
         if (st == SLM2_OK && (*o.test || n_pos)) st = slm2_langid_open(&l, *o.model ? o.model : *o.train ? o.out : NULL, &err);
         if (st == SLM2_OK && *o.test && (st = slm2_langid_measure(l, o.test, &t, &err)) == SLM2_OK) rc = print_test(&t, o.json);
-        for (int i = 0; st == SLM2_OK && i < n_pos; i++) st = identify(l, pos[i], o.json, &err);
+        for (int i = 0; st == SLM2_OK && i < n_pos; i++) st = identify(l, slm2_share_arg(pos[i]), o.json, &err);
         if (st != SLM2_OK) rc = slm2_cli_fail(&err);
     }
     slm2_langid_free(l);

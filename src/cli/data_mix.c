@@ -17,7 +17,7 @@ struct mix_opts {
 };
 #define AT(field) offsetof(struct mix_opts, field)
 static const struct slm2_opt table[] = {
-    {.name = "plan", .type = SLM2_OPT_STR, .offset = AT(plan), .def = "!", .help = "YAML file with the table: n_ctx, total_tokens, sources with name, weight, tokens, epochs, category"},
+    {.name = "plan", .type = SLM2_OPT_STR, .offset = AT(plan), .def = "!", .choices = slm2_conf_file, .help = "YAML file with the table: n_ctx, total_tokens, sources with name, weight, tokens, epochs, category"},
     {.name = "tokens", .type = SLM2_OPT_DOUBLE, .offset = AT(tokens), .lo = 0, .hi = 1e15, .def = "0", .help = "tokens of the run; 0: all of the plan", .alias = 'n'},
     SLM2_CLI_SEED(struct mix_opts),
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = AT(json), .help = "one JSON object"},

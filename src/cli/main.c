@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "cli/share.h"
 
 struct command {
     const char *name, *group, *help;
@@ -26,6 +27,7 @@ int slm2_cli_fail(const struct slm2_err *err)
     slm2_progress_end();
     fflush(stdout);
     fprintf(stderr, "slm2: error: %s\n", err->msg);
+    slm2_share_hint(err->msg);
     return err->status == SLM2_EUSAGE ? 2 : 1;
 }
 
@@ -116,11 +118,14 @@ int slm2_cli_parse(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
     if (st == SLM2_OK && doc->yaml_first && n > 0) { /* now that the file is known: defaults, file, arguments */
         slm2_conf_free(table, obj);
         slm2_conf_init(table, obj);
-        st = slm2_conf_yaml(table, obj, pos[0], &err);
+        const char *file = slm2_share_arg(pos[0]);
+        st = slm2_conf_yaml(table, obj, file, &err);
         if (st != SLM2_OK) return slm2_cli_fail(&err);
         n = 0;
         st = slm2_conf_args(table, obj, argc, argv, pos, max_pos, &n, &help, &err);
+        pos[0] = file;
     }
+    if (st == SLM2_OK) st = slm2_share_settings(table, obj, &err);
     if (st == SLM2_OK) st = slm2_conf_required(table, obj, &err);
     if (n_pos) *n_pos = n;
     if (st == SLM2_OK) return -1;
@@ -211,7 +216,7 @@ static void put_commands(FILE *f)
         group = commands[i].group;
         fprintf(f, "  %-12s%s\n", commands[i].name, commands[i].help);
     }
-    fprintf(f, "\nEvery command has --help. Common: -t N threads, --seed N. Environment: SLM2_ISA=scalar|avx2|avx512|neon.\n");
+    fprintf(f, "\nEvery command has --help. Common: -t N threads, --seed N. Environment: SLM2_ISA=scalar|avx2|avx512|neon,\nSLM2_SHARE=DIR, the folder of configs/ and assets/ in place of the installed one.\n");
 }
 
 static int dispatch(int argc, char **argv)
@@ -232,7 +237,8 @@ static int dispatch(int argc, char **argv)
         }
         const struct command *c = find_command(argv[2]);
         static char flag[] = "--help";
-        return c ? c->run(2, (char *[]){argv[2], flag, NULL}) : unknown_command(argv[2]);
+        char *part = argc > 3 ? argv[3] : flag; /* help data build */
+        return c ? c->run(argc > 3 ? 3 : 2, (char *[]){argv[2], part, flag, NULL}) : unknown_command(argv[2]);
     }
     const struct command *c = find_command(word);
     return c ? c->run(argc - 1, argv + 1) : unknown_command(word);

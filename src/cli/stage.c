@@ -6,18 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/ranks.h"
 
 /* Of the command line only; they lie in front of the stage's settings. */
 struct extra { bool json, plan; };
 
 /* The settings of the stage and the options above in one table; NULL: no memory. */
-static struct slm2_opt *join(const struct slm2_opt *table, size_t at, bool with_plan)
+static struct slm2_opt *join(const struct slm2_opt *table, size_t at)
 {
     static const struct slm2_opt extra[] = {
         {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct extra, json), .help = "the result as one JSON object"},
         {.name = "plan", .type = SLM2_OPT_BOOL, .offset = offsetof(struct extra, plan), .help = "read the data, print what they come to, and train nothing"}};
-    size_t n = 0, n_extra = 1 + with_plan;
+    size_t n = 0, n_extra = sizeof extra / sizeof extra[0];
     while (table[n].name) n++;
     struct slm2_opt *rows = calloc(n + n_extra + 1, sizeof *rows);
     if (!rows) return NULL;
@@ -33,7 +34,8 @@ static json_t *result_json(const struct slm2_stage_result *r)
 {
     json_t *figures = json_object();
     for (int i = 0; figures && i < r->n_figure; i++) json_object_set_new(figures, r->figure[i].name, isfinite(r->figure[i].value) ? json_real(r->figure[i].value) : json_null());
-    return json_pack("{s:o, s:I, s:f, s:s}", "figures", figures, "updates", (json_int_t)r->n_step, "wall_s", r->wall_s, "model", r->final_dir);
+    return json_pack("{s:o, s:I, s:I, s:o, s:f, s:s}", "figures", figures, "updates", (json_int_t)r->n_step, "new_updates", (json_int_t)r->n_new, "loss",
+                     isfinite(r->loss) ? json_real(r->loss) : json_null(), "wall_s", r->wall_s, "model", r->final_dir);
 }
 
 static int train(slm2_stage_fn *run, const struct slm2_stage_args *args, bool json)
@@ -43,7 +45,15 @@ static int train(slm2_stage_fn *run, const struct slm2_stage_args *args, bool js
     if (run(args, &r, &err) != SLM2_OK) return slm2_cli_fail(&err);
     if (json) return slm2_cli_json(result_json(&r));
     for (int i = 0; i < r.n_figure; i++) printf("%-32s %.6g\n", r.figure[i].name, r.figure[i].value);
-    printf("%-32s %lld updates in %.1f s\n%-32s %s\n", "trained", (long long)r.n_step, r.wall_s, "model", r.final_dir);
+    if (r.n_new) {
+        printf("%-32s %.6g\n%-32s %lld updates in %.1f s", "training loss, last update", r.loss, "trained", (long long)r.n_new, r.wall_s);
+        printf(r.n_new < r.n_step ? ", %lld in all\n" : "\n", (long long)r.n_step);
+    } else {
+        char adapter[SLM2_PATH_MAX];
+        bool is_adapter = slm2_path_join(adapter, sizeof adapter, r.final_dir, SLM2_LORA_CONFIG, NULL) == SLM2_OK && slm2_path_exists(adapter);
+        printf("%-32s all %lld updates were made before; to train on, begin another --run with --%s %s\n", "complete", (long long)r.n_step, is_adapter ? "lora.adapter" : "model", r.final_dir);
+    }
+    printf("%-32s %s\n", "model", r.final_dir);
     return 0;
 }
 
@@ -64,7 +74,7 @@ int slm2_cli_stage(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
 {
     const size_t at = 64; /* behind the extra ones, aligned for any type */
     struct slm2_err err;
-    struct slm2_opt *rows = join(table, at, plan != NULL);
+    struct slm2_opt *rows = join(table, at);
     char *all = calloc(1, at + size);
     if (!rows || !all) {
         free(rows);

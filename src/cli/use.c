@@ -107,6 +107,19 @@ slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sam
     return slm2_sampler_new(s, n_vocab, &so, err);
 }
 
+slm2_status slm2_use_may_write(const char *out, bool force, struct slm2_err *err)
+{
+    static const char *const marks[] = {"config.json", SLM2_LORA_CONFIG};
+    if (force || !slm2_path_exists(out)) return SLM2_OK;
+    if (!slm2_path_is_dir(out)) return slm2_fail(err, SLM2_EUSAGE, "%s: is there already; --force overwrites it", out);
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+        char path[4096];
+        SLM2_TRY(slm2_path_join(path, sizeof path, out, marks[i], err));
+        if (slm2_path_exists(path)) return slm2_fail(err, SLM2_EUSAGE, "%s: holds a model already; --force overwrites it", out);
+    }
+    return SLM2_OK;
+}
+
 const char *const slm2_use_templates[] = {"auto", "zephyr", "chatml", NULL};
 
 enum slm2_chat_template slm2_use_template(int choice, const char *path, const char *adapter, const struct slm2_model *m)

@@ -27,6 +27,10 @@ slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struc
 
 /* A field `adapter` of the settings, and its row. */
 #define SLM2_USE_ADAPTER(T) {.name = "adapter", .type = SLM2_OPT_STR, .offset = offsetof(T, adapter), .help = "PEFT folder (LoRA) that is computed beside the model's weights"}
+/* Writing a model: what lies there already stays, unless the settings' field `force` says otherwise.  SLM2_EUSAGE for a file that exists and a folder that holds a model or
+ * an adapter. */
+slm2_status slm2_use_may_write(const char *out, bool force, struct slm2_err *err);
+#define SLM2_USE_FORCE(T) {.name = "force", .type = SLM2_OPT_BOOL, .offset = offsetof(T, force), .help = "write over the model that is there already"}
 /* How exactly to compute: fields `exact` and `kv` of the settings, and their rows. */
 #define SLM2_USE_EXACT(T, by_default)                                                                                                               \
     {.name = "exact", .type = SLM2_OPT_BOOL, .offset = offsetof(T, exact), .def = by_default,                                                       \

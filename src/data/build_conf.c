@@ -11,7 +11,7 @@ const char *const slm2_data_on_bad[] = {"skip", "fatal", NULL};
 #define S(field) offsetof(struct slm2_data_source_opts, field)
 static const struct slm2_opt source_table[] = {
     {.name = "name", .type = SLM2_OPT_STR, .offset = S(name), .def = "!", .help = "name of the source and its files: letters, digits, - and _"},
-    {.name = "path", .type = SLM2_OPT_STRS, .offset = S(path), .def = "!", .help = "files to read, in order; plain, .gz or .zst"},
+    {.name = "path", .type = SLM2_OPT_STRS, .offset = S(path), .def = "!", .choices = slm2_conf_file, .help = "files to read, in order; plain, .gz or .zst"},
     {.name = "format", .type = SLM2_OPT_ENUM, .offset = S(format), .choices = forms, .def = "auto", .help = "jsonl, text (a file is a document), wet (WARC with extracted text), or by name"},
     {.name = "text_field", .type = SLM2_OPT_STR, .offset = S(text_field), .def = "text", .help = "jsonl: key of the text, or its path: content.body"},
     {.name = "id_field", .type = SLM2_OPT_STR, .offset = S(id_field), .def = "id", .help = "jsonl: key or path of what names the document in messages"},

@@ -22,7 +22,7 @@ const char *const slm2_convo_turns[] = {"messages", "exchanges", NULL};
 const char *const slm2_convo_fates[SLM2_CONVO_N_FATE] = {"kept", "invalid", "too_many_turns", "duplicate", "too_long", "nothing_learnt"};
 #define AT(field) offsetof(struct slm2_convo_set, field)
 const struct slm2_opt slm2_convo_set_table[] = {
-    {.name = "path", .type = SLM2_OPT_STRS, .offset = AT(path), .def = "!", .help = "files: JSON lines or a JSON array, plain, .gz or .zst", .alias = '='},
+    {.name = "path", .type = SLM2_OPT_STRS, .offset = AT(path), .def = "!", .choices = slm2_conf_file, .help = "files: JSON lines or a JSON array, plain, .gz or .zst", .alias = '='},
     {.name = "format", .type = SLM2_OPT_ENUM, .offset = AT(format), .def = "messages", .help = "shape of its records", .choices = slm2_convo_formats},
     {.name = "name", .type = SLM2_OPT_STR, .offset = AT(name), .def = "", .help = "in lists and ledger; empty: the format's, of `messages` the file's"},
     {.name = "repeat", .type = SLM2_OPT_DOUBLE, .offset = AT(repeat), .lo = 0, .hi = 1000, .def = "1", .help = "how often a pass sees each conversation; 0.5: a seeded half of them"},

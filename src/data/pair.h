@@ -43,16 +43,6 @@ struct slm2_pairs {
 slm2_status slm2_pairs_load(struct slm2_pairs *p, const struct slm2_pair_source *sources, int n_sources, const struct slm2_tok *tok, const struct slm2_pair_opts *o, struct slm2_err *err);
 void slm2_pairs_free(struct slm2_pairs *p);
 
-/* What became of the records of data set i, over its files.  list: "train" or "valid", in front of the name. */
-struct slm2_pair_count {
-    char name[100]; /* "train.orca_dpo_pairs", from the second of a format on "train.orca_dpo_pairs-2" */
-    int64_t records, n[SLM2_PREF_N_VERDICT], cut_prompt, cut_answer, tokens;
-};
-void slm2_pairs_count(const struct slm2_pairs *p, const char *list, const struct slm2_pair_source *sources, int i, struct slm2_pair_count *out);
-/* All data sets: a line each for people; a list of {"name", "format", "records", "keep", "invalid", ...}, NULL without memory. */
-void slm2_pairs_text(const struct slm2_pairs *p, const char *list, const struct slm2_pair_source *sources, int n_sources, struct slm2_buf *out);
-json_t *slm2_pairs_json(const struct slm2_pairs *p, const char *list, const struct slm2_pair_source *sources, int n_sources);
-
 /* Cuts a pair as TRL's trainer does: where prompt and longer answer exceed max_len, prompts keep their last max_prompt tokens; where
  * that is still too much, answers keep their first max_len - max_prompt.  Returns 1 for a cut prompt, 2 for a cut answer, 3 for both, 0. */
 int slm2_pair_cut(struct slm2_pair_seq *chosen, struct slm2_pair_seq *rejected, int max_len, int max_prompt);

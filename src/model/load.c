@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "io/gguf.h"
@@ -137,6 +138,28 @@ static slm2_status bind_vector(struct slm2_model *m, struct slm2_param *p, struc
     return SLM2_OK;
 }
 
+/* What is easily taken for a model: the folder of a run, and the LoRA folder that came out of one. */
+static slm2_status refuse_lookalike(const char *path, struct slm2_err *err)
+{
+    char config[4096], adapter[4096], final[4096];
+    json_t *j = NULL;
+    if (!slm2_path_is_dir(path) || slm2_path_join(config, sizeof config, path, "config.json", NULL) || slm2_path_join(adapter, sizeof adapter, path, SLM2_LORA_CONFIG, NULL)) return SLM2_OK;
+    if (slm2_path_exists(config)) return SLM2_OK;
+    if (slm2_path_join(final, sizeof final, path, "final", NULL) == SLM2_OK && slm2_path_is_dir(final))
+        return slm2_fail(err, SLM2_EUSAGE, "%s: is the folder of a run, not a model; what came out of it is %s", path, final);
+    if (!slm2_path_exists(adapter)) return SLM2_OK;
+    const char *base = slm2_json_read(&j, adapter, 1 << 20, NULL) == SLM2_OK ? json_string_value(json_object_get(j, "base_model_name_or_path")) : NULL;
+    slm2_status st = slm2_fail(err, SLM2_EUSAGE, "%s: is a LoRA adapter, not a model; name its base%s%s as the model and this folder with --adapter (a training stage: lora.adapter), or make one of both with `slm2 merge`",
+                               path, base && *base ? ", " : "", base && *base ? base : "");
+    json_decref(j);
+    return st;
+}
+
+slm2_status slm2_model_may_train(const struct slm2_model *m, struct slm2_err *err)
+{
+    return m->gguf ? slm2_fail(err, SLM2_EUSAGE, "%s: training starts from a Hugging Face folder; make one with `slm2 convert`", m->path) : SLM2_OK;
+}
+
 static slm2_status open_files(struct slm2_model *m, struct slm2_err *err)
 {
     if (ends_with(m->path, ".gguf")) {
@@ -145,6 +168,7 @@ static slm2_status open_files(struct slm2_model *m, struct slm2_err *err)
         SLM2_TRY(slm2_config_from_gguf(&m->cfg, m->gguf, m->path, err));
     } else {
         if (!slm2_path_exists(m->path)) return slm2_fail(err, SLM2_EIO, "%s: no such file or folder; want a Hugging Face folder, a .safetensors or a .gguf file", m->path);
+        SLM2_TRY(refuse_lookalike(m->path, err));
         SLM2_TRY(read_config(&m->cfg, m->path, err));
         if (!(m->files = calloc(1, sizeof *m->files))) return slm2_fail(err, SLM2_ENOMEM, "no memory for a tensor directory");
         SLM2_TRY(slm2_safetensors_open(m->files, m->path, err));
@@ -282,7 +306,7 @@ static slm2_status trainable(struct slm2_model **out, const char *path, const st
     SLM2_TRY(model_new(&m, path ? path : "random", err));
     if (path) {
         st = open_files(m, err);
-        if (st == SLM2_OK && m->gguf) st = slm2_fail(err, SLM2_EUSAGE, "%s: training starts from a Hugging Face folder; make one with `slm2 convert`", path);
+        if (st == SLM2_OK) st = slm2_model_may_train(m, err);
     } else {
         m->cfg = *cfg;
         st = slm2_config_check(cfg, "model", err);

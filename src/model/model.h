@@ -37,6 +37,8 @@ slm2_status slm2_model_trainable_shard(struct slm2_model **m, const char *path, 
 /* Mixed precision with the bf16 weights of one layer at a time, all in the same memory: made from the master weights when the layer runs, so 2 bytes a parameter
  * less, the same bits, and 6 bytes a parameter more to be moved each time.  Embedding and head are held. */
 slm2_status slm2_model_by_layer(struct slm2_model **m, const char *path, const struct slm2_config *cfg, uint64_t seed, struct slm2_err *err);
+/* SLM2_EUSAGE for a model that only an adapter can be trained beside: a GGUF file. */
+slm2_status slm2_model_may_train(const struct slm2_model *m, struct slm2_err *err);
 bool slm2_model_is_by_layer(const struct slm2_model *m, const struct slm2_param *p); /* whether p->w is such a weight */
 void slm2_model_layer_weights(const struct slm2_model *m, struct slm2_ctx *c, int layer); /* before the layer runs: makes what is not held */
 void slm2_model_forget_layer(const struct slm2_model *m); /* master weights have changed */

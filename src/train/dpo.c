@@ -21,7 +21,7 @@ struct opts {
 #define SOURCE_AT(f) offsetof(struct slm2_pair_source, f)
 static const struct slm2_opt source_rows[] = {
     {"format", SLM2_OPT_ENUM, SOURCE_AT(format), 0, 0, "pairs", "shape of the records", slm2_pref_formats, NULL, 0, 0},
-    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", NULL, NULL, 0, '='},
+    {"path", SLM2_OPT_STRS, SOURCE_AT(path), 0, 0, "!", "JSON lines or a JSON array, plain, .gz or .zst; an item that is plain text is its path", slm2_conf_file, NULL, 0, '='},
     {0},
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
@@ -194,7 +194,7 @@ static slm2_status reference_dir(char *out, size_t cap, const struct opts *o, st
 static slm2_status reference(struct set *s, const char *name, const char *model, struct slm2_tune *tune, const struct opts *o, struct slm2_err *err)
 {
     char dir[SLM2_PATH_MAX], path[SLM2_PATH_MAX], figure[60];
-    struct slm2_dpo_ref_key key = {.precision = slm2_tune_precisions[o->tune.precision], .kernels = tune->t->ctx.k->variant};
+    struct slm2_dpo_ref_key key = {.precision = slm2_tune_precisions[o->tune.precision], .kernels = tune->t->ctx.k->name};
     struct slm2_err why;
     int n = s->p.n, done;
     if (n == 0) return SLM2_OK;
@@ -215,6 +215,16 @@ static slm2_status reference(struct set *s, const char *name, const char *model,
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------------ */
+/* "train.orca_dpo_pairs", with a number behind the format from its second source on. */
+static void label_of(char *out, size_t cap, const char *list, const struct slm2_pair_source *sources, int i)
+{
+    const char *format = slm2_pref_formats[sources[i].format];
+    int earlier = 0;
+    for (int k = 0; k < i; k++) earlier += sources[k].format == sources[i].format;
+    if (earlier) snprintf(out, cap, "%s.%s-%d", list, format, earlier + 1);
+    else snprintf(out, cap, "%s.%s", list, format);
+}
+
 static slm2_status account_file(const char *label, const struct slm2_pair_file *f, struct slm2_ledger *ledger, struct slm2_err *err)
 {
     struct slm2_map m;
@@ -228,37 +238,65 @@ static slm2_status account_file(const char *label, const struct slm2_pair_file *
     return SLM2_OK;
 }
 
-/* What became of the records of each data set: shown, and in the ledger. */
+/* What became of the records of a data set. */
+enum { RECORDS = SLM2_PREF_N_VERDICT, CUT_PROMPT, CUT_ANSWER, N_COUNT };
+struct account { char label[100]; int64_t n[N_COUNT]; };
+static const char *count_name(int v)
+{
+    static const char *const more[] = {"records", "cut_prompt", "cut_answer"};
+    return v < RECORDS ? slm2_pref_verdicts[v] : more[v - RECORDS];
+}
+
+static struct account account_of(const char *list, const struct slm2_conf_list *sources, const struct slm2_pairs *p, int source)
+{
+    struct account a = {0};
+    label_of(a.label, sizeof a.label, list, sources->items, source);
+    for (int k = 0; k < p->n_file; k++) {
+        const struct slm2_pair_file *f = &p->file[k];
+        if (f->source != source) continue;
+        for (int v = 0; v < SLM2_PREF_N_VERDICT; v++) a.n[v] += f->n[v], a.n[RECORDS] += f->n[v];
+        a.n[CUT_PROMPT] += f->n_cut_prompt;
+        a.n[CUT_ANSWER] += f->n_cut_answer;
+    }
+    return a;
+}
+
+static void put_account(const struct account *a, struct slm2_buf *line)
+{
+    slm2_buf_printf(line, "%s: records %lld, keep %lld", a->label, (long long)a->n[RECORDS], (long long)a->n[SLM2_PREF_KEEP]);
+    for (int v = 0; v < N_COUNT; v++)
+        if (a->n[v] && v != SLM2_PREF_KEEP && v != RECORDS) slm2_buf_printf(line, ", %s %lld", count_name(v), (long long)a->n[v]);
+}
+
+/* Shown, and in the ledger. */
 static slm2_status account(const char *list, const struct slm2_conf_list *sources, const struct slm2_pairs *p, struct slm2_tune *tune, struct slm2_err *err)
 {
     for (int i = 0; i < sources->n; i++) {
-        struct slm2_pair_count c;
-        slm2_pairs_count(p, list, sources->items, i, &c);
+        struct account a = account_of(list, sources, p, i);
+        struct slm2_buf line = {0};
         for (int k = 0; k < p->n_file; k++)
-            if (p->file[k].source == i) SLM2_TRY(account_file(c.name, &p->file[k], tune->ledger, err));
-        const struct { const char *name; int64_t v; } more[] = {{"records", c.records}, {"cut_prompt", c.cut_prompt}, {"cut_answer", c.cut_answer}};
-        for (size_t v = 0; v < SLM2_PREF_N_VERDICT + sizeof more / sizeof more[0]; v++) {
-            bool verdict = v < SLM2_PREF_N_VERDICT;
+            if (p->file[k].source == i) SLM2_TRY(account_file(a.label, &p->file[k], tune->ledger, err));
+        for (int v = 0; v < N_COUNT; v++) {
             char key[160];
-            snprintf(key, sizeof key, "%s.%s", c.name, verdict ? slm2_pref_verdicts[v] : more[v - SLM2_PREF_N_VERDICT].name);
-            slm2_ledger_figure(tune->ledger, key, (double)(verdict ? c.n[v] : more[v - SLM2_PREF_N_VERDICT].v));
+            snprintf(key, sizeof key, "%s.%s", a.label, count_name(v));
+            slm2_ledger_figure(tune->ledger, key, (double)a.n[v]);
         }
+        put_account(&a, &line);
+        slm2_log(SLM2_INFO, "%s", line.v ? line.v : a.label);
+        slm2_buf_free(&line);
     }
-    struct slm2_buf text = {0};
-    slm2_pairs_text(p, list, sources->items, sources->n, &text);
-    if (text.n) slm2_log(SLM2_INFO, "%.*s", (int)text.n - 1, text.v);
-    slm2_buf_free(&text);
     return SLM2_OK;
 }
 
-static slm2_status check(const struct opts *o, const struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status check(const struct opts *o, const struct slm2_config *cfg, struct slm2_err *err)
 {
     if (o->label_smoothing > 0 && o->loss != SLM2_DPO_SIGMOID)
         return slm2_fail(err, SLM2_EUSAGE, "label_smoothing is %g, loss %s has none; take loss: sigmoid, or label_smoothing: 0", o->label_smoothing, slm2_dpo_kinds[o->loss]);
     if (o->loss == SLM2_DPO_IPO && o->beta <= 0) return slm2_fail(err, SLM2_EUSAGE, "beta is 0, loss ipo divides by it; want a number above 0");
     if (o->max_prompt >= o->max_len) return slm2_fail(err, SLM2_EUSAGE, "max_prompt_length %d leaves no room for answers in max_length %d", o->max_prompt, o->max_len);
     if (2 * o->max_len > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a pair may have twice max_length %d", o->tune.max_tok, o->max_len);
-    if (o->max_len > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "max_length is %d, the model reads at most %d", o->max_len, tune->t->model->cfg.n_ctx);
+    if (o->max_len > cfg->n_ctx) return slm2_fail(err, SLM2_EUSAGE, "max_length is %d, the model reads at most %d", o->max_len, cfg->n_ctx);
+    if (o->data.n == 0) return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}");
     return SLM2_OK;
 }
 
@@ -272,7 +310,7 @@ static void hash_of_all(struct dpo *d, const char *model, struct slm2_tune *tune
     slm2_ledger_run(tune->ledger, "model_sha256", model);
 }
 
-static struct slm2_pair_opts pair_opts(const struct opts *o)
+static slm2_status read_pairs(struct set *s, const struct slm2_conf_list *sources, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
     po.chat = o->tune.chat;
@@ -280,21 +318,17 @@ static struct slm2_pair_opts pair_opts(const struct opts *o)
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
     po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
-    return po;
+    return slm2_pairs_load(&s->p, sources->items, sources->n, tok, &po, err);
 }
-
-static slm2_status no_data(struct slm2_err *err) { return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}"); }
 
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
 {
-    const struct slm2_pair_opts po = pair_opts(o);
     const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
     char model[65];
     d->o = o;
-    SLM2_TRY(check(o, tune, err));
-    if (o->data.n == 0) return no_data(err);
+    SLM2_TRY(check(o, &tune->t->model->cfg, err));
     for (int i = 0; i < 2; i++) {
-        SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
+        SLM2_TRY(read_pairs(lists[i].set, lists[i].sources, o, tune->tok, err));
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
@@ -308,6 +342,49 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     SLM2_TRY(slm2_tune_agrees(tune, stage, err)); /* before the reference is computed */
     for (int i = 0; i < 2; i++) SLM2_TRY(reference(lists[i].set, lists[i].name, model, tune, o, err));
     return slm2_ledger_commit(tune->ledger, err);
+}
+
+static json_t *account_json(const struct account *a)
+{
+    json_t *j = json_pack("{s:s}", "set", a->label);
+    for (int v = 0; j && v < N_COUNT; v++) json_object_set_new(j, count_name(v), json_integer(a->n[v]));
+    return j;
+}
+
+slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    struct opts o;
+    struct dpo d = {0};
+    struct slm2_tune_look look = {0};
+    struct slm2_buf dump = {0};
+    slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, sizeof o, args, &dump, err);
+    const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o.data, &d.train}, {"valid", &o.valid, &d.valid}};
+    json_t *sets = json_array();
+    *json = NULL;
+    if (st == SLM2_OK) st = slm2_tune_look(&look, &o.tune, args, err);
+    if (st == SLM2_OK) st = check(&o, &look.cfg, err);
+    for (int l = 0; l < 2 && st == SLM2_OK; l++) {
+        st = read_pairs(lists[l].set, lists[l].sources, &o, look.tok, err);
+        for (int i = 0; i < lists[l].sources->n && st == SLM2_OK; i++) {
+            struct account a = account_of(lists[l].name, lists[l].sources, &lists[l].set->p, i);
+            put_account(&a, text);
+            slm2_buf_putc(text, '\n');
+            json_array_append_new(sets, account_json(&a));
+        }
+    }
+    if (st == SLM2_OK) {
+        const struct slm2_pairs *p = &d.train.p;
+        slm2_buf_printf(text, "%d pairs of %zu tokens to learn from, %d held out; the reference is computed for both, unless it is stored\n", p->n, p->n_tok, d.valid.p.n);
+        *json = json_pack("{s:O, s:i, s:i, s:I}", "sets", sets, "pairs", p->n, "valid_pairs", d.valid.p.n, "tokens", (json_int_t)p->n_tok);
+        st = slm2_tune_plan(&look, "dpo", p->n, "pairs", text, json, err);
+    }
+    json_decref(sets);
+    slm2_pairs_free(&d.train.p);
+    slm2_pairs_free(&d.valid.p);
+    slm2_tune_look_free(&look);
+    slm2_buf_free(&dump);
+    slm2_tune_settings_free(slm2_dpo_settings, &o, args);
+    return st;
 }
 
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err)
@@ -326,37 +403,6 @@ slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_resul
     slm2_pairs_free(&d.valid.p);
     free(d.train.ref);
     free(d.valid.ref);
-    slm2_buf_free(&dump);
-    slm2_tune_settings_free(slm2_dpo_settings, &o, args);
-    return st;
-}
-
-slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
-{
-    struct opts o = {0};
-    struct slm2_buf dump = {0};
-    struct slm2_tok *tok = NULL;
-    slm2_status st = slm2_tune_settings(slm2_dpo_settings, &o, sizeof o, args, &dump, err);
-    *json = json_object();
-    if (st == SLM2_OK && o.data.n == 0) st = no_data(err);
-    if (st == SLM2_OK) st = slm2_tune_tok(&tok, &o.tune, err);
-    const struct slm2_pair_opts po = pair_opts(&o);
-    const struct { const char *name, *count; const struct slm2_conf_list *sources; } lists[] = {{"train", "pairs", &o.data}, {"valid", "valid_pairs", &o.valid}};
-    for (int i = 0; i < 2 && st == SLM2_OK; i++) {
-        struct slm2_pairs p;
-        if ((st = slm2_pairs_load(&p, lists[i].sources->items, lists[i].sources->n, tok, &po, err)) != SLM2_OK) break;
-        slm2_pairs_text(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n, text);
-        json_object_set_new(*json, lists[i].name, slm2_pairs_json(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n));
-        json_object_set_new(*json, lists[i].count, json_integer(p.n));
-        if (i == 0) {
-            int64_t n_update = (p.n * o.tune.epochs + o.tune.batch - 1) / o.tune.batch;
-            slm2_buf_printf(text, "%lld epochs of %d pairs in updates of %lld: %lld updates\n", (long long)o.tune.epochs, p.n, (long long)o.tune.batch, (long long)n_update);
-            json_object_set_new(*json, "updates", json_integer(n_update));
-        }
-        slm2_pairs_free(&p);
-    }
-    if (st == SLM2_OK) st = *json ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
-    slm2_tok_free(tok);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_dpo_settings, &o, args);
     return st;

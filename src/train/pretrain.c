@@ -230,6 +230,8 @@ static slm2_status train(struct slm2_pretrain *r, struct slm2_err *err)
     struct slm2_train_time *time = &r->res->time;
     if (r->t->n_update == 0 && o->valid_every) SLM2_TRY(validate(r, err));
     count_time(&time->valid_s, &at);
+    if (r->t->n_update >= slm2_pretrain_end_step(r))
+        slm2_log(SLM2_INFO, "pretrain: the run is complete with %" PRId64 " updates; a larger train.steps goes on, where the schedule allows it", r->t->n_update);
     while (r->t->n_update < slm2_pretrain_end_step(r)) {
         struct slm2_step_stats stats;
         struct slm2_pretrain_meeting m = {.stop = asked(o->stop), .cooldown = asked(o->cooldown), .cpu_s = slm2_cpu_s()};

@@ -28,14 +28,15 @@ struct opts {
     int n_valid;
 };
 #define ROW(f, key, type, lo, hi, def, help) {key, type, offsetof(struct opts, f), lo, hi, def, help, NULL, NULL, 0, 0}
+#define FILES(f, key, type, def, help) {key, type, offsetof(struct opts, f), 0, 0, def, help, slm2_conf_file, NULL, 0, 0}
 const struct slm2_opt slm2_selfknow_settings[] = {
     SLM2_TUNE_ROWS(struct opts, tune, "6", "256", "3e-6", "0", "100", "adamw"),
-    ROW(card, "card", SLM2_OPT_STR, 0, 0, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
-    ROW(few_shot, "few_shot", SLM2_OPT_STR, 0, 0, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
-    ROW(probes, "probes", SLM2_OPT_STR, 0, 0, "", "YAML: held-out questions about the model, measured before and after"),
-    ROW(keep_out, "keep_out", SLM2_OPT_STR, 0, 0, "", "YAML: further probes, not measured, which no message may hold either: choose settings by one file, report another"),
+    FILES(card, "card", SLM2_OPT_STR, "!", "YAML: who the model is (name, maker, kind, released, languages, abilities, limits, others)"),
+    FILES(few_shot, "few_shot", SLM2_OPT_STR, "!", "YAML: the earlier turns that carry the card's facts, openers and topics"),
+    FILES(probes, "probes", SLM2_OPT_STR, "", "YAML: held-out questions about the model, measured before and after"),
+    FILES(keep_out, "keep_out", SLM2_OPT_STR, "", "YAML: further probes, not measured, which no message may hold either: choose settings by one file, report another"),
     {"replay", SLM2_OPT_LIST, offsetof(struct opts, replay), 0, 0, NULL, "conversations of earlier stages, learnt among the samples so that they are not lost; data sets as those of `slm2 sft`, repeat says how often an epoch has each; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
-    ROW(probe.texts, "other_text", SLM2_OPT_STRS, 0, 0, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
+    FILES(probe.texts, "other_text", SLM2_OPT_STRS, NULL, "held-out documents, JSONL {\"text\"}: their loss is measured before and after"),
     {"other_chat", SLM2_OPT_LIST, offsetof(struct opts, probe.chats), 0, 0, NULL, "held-out conversations, data sets as those of `slm2 sft`: likewise; an item has", NULL, slm2_convo_set_table, sizeof(struct slm2_convo_set), 0},
     ROW(probe.data, "other_data", SLM2_OPT_STR, 0, 0, "", "folder of `data build`: its held-out documents likewise, as documents"),
     ROW(probe.max_tokens, "other_data_tokens", SLM2_OPT_INT, 1, 1 << 30, "8192", "tokens of each source of other_data"),
@@ -114,18 +115,24 @@ static slm2_status take_sample(void *user, json_t *j, const char *what, struct s
     return encode(k, j, what, true, err);
 }
 
+/* Card, earlier turns, probes and the negative token: what a run needs beside the model. */
+static slm2_status read_self(struct selfknow *k, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, o->keep_out, err));
+    if (slm2_tok_special_id(tok, o->negative_token) >= 0) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
+}
+
 /* Draws before the trainer takes its memory. */
 static slm2_status draw(struct selfknow *k, const struct opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
 {
     struct slm2_tok *tok = NULL;
     struct slm2_selfdraw_args a = {.o = &o->draw, .self = &k->self, .model = o->tune.model, .adapter = o->tune.lora.adapter, .run = o->tune.run, .seed = (uint64_t)o->tune.seed, .isa = args->isa, .threads = o->tune.threads, .stop = args->stop};
     SLM2_TRY(slm2_records_template(o->tune.chat, &a.tmpl, err));
-    SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, o->keep_out, err));
-    SLM2_TRY(slm2_dir_make(o->tune.run, err));
     slm2_status st = slm2_tune_tok(&tok, &o->tune, err);
     a.tok = tok;
-    if (st == SLM2_OK && slm2_tok_special_id(tok, o->negative_token) < 0)
-        st = slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
+    if (st == SLM2_OK) st = read_self(k, o, tok, err);
+    if (st == SLM2_OK) st = slm2_dir_make(o->tune.run, err);
     if (st == SLM2_OK) st = slm2_selfdraw(&a, err);
     slm2_tok_free(tok);
     return st;
@@ -151,19 +158,17 @@ static slm2_status hash_data(struct selfknow *k, struct slm2_err *err)
 }
 
 /* Each conversation alone, as samples are; the rows only count how often an epoch has it. */
-static slm2_status load_replay(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status load_replay(struct selfknow *k, const struct opts *o, const char *dir, const volatile sig_atomic_t *stop, struct slm2_err *err)
 {
     struct slm2_convo_opts co = slm2_convo_opts_default();
     co.chat = o->tune.chat;
     co.n_ctx = k->max_len - 1;
     co.bad_is_fatal = true;
-    co.dir = o->tune.run;
+    co.dir = dir;
     co.n_threads = o->tune.threads;
-    co.stop = tune->args->stop;
+    co.stop = stop;
     SLM2_TRY(slm2_convos_load(&k->replay, o->replay.items, o->replay.n, k->tok, &co, err));
-    SLM2_TRY(slm2_convos_pack(&k->replay, (uint64_t)o->tune.seed, false, &k->replay_rows, err));
-    slm2_ledger_figure(tune->ledger, "replay.conversations", k->replay_rows.n_member);
-    return SLM2_OK;
+    return slm2_convos_pack(&k->replay, (uint64_t)o->tune.seed, false, &k->replay_rows, err);
 }
 
 static struct sample item(const struct selfknow *k, uint32_t i)
@@ -174,18 +179,33 @@ static struct sample item(const struct selfknow *k, uint32_t i)
     return (struct sample){k->replay.ids + at, k->replay.mask + at, (int)(k->replay.start[c + 1] - at), false};
 }
 
+/* How many of n answers are learnt: not those of the prompts that are held out. */
+static int learnt_of(const struct opts *o, int n) { return n - 2 * slm2_min_int(o->n_valid, n / 4); }
+
+static void begin(struct selfknow *k, const struct opts *o, const struct slm2_tok *tok, const struct slm2_config *cfg)
+{
+    k->o = o;
+    k->tok = tok;
+    k->max_len = slm2_min_int(o->tune.max_tok, cfg->n_ctx + 1);
+}
+
+/* RUN/samples.jsonl */
+static slm2_status read_samples(struct selfknow *k, const char *path, struct slm2_err *err)
+{
+    int64_t n_bad = 0;
+    SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
+    k->n_train = learnt_of(k->o, k->n);
+    return SLM2_OK;
+}
+
 static slm2_status prepare(struct selfknow *k, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX], key[64];
-    int64_t n_bad = 0;
-    k->o = o;
-    k->tok = tune->tok;
-    k->max_len = slm2_min_int(o->tune.max_tok, tune->t->model->cfg.n_ctx + 1);
     SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
-    SLM2_TRY(slm2_records_read(path, 0, true, take_sample, k, &n_bad, err));
-    int n = k->n / 2, n_valid = slm2_min_int(o->n_valid, n / 2);
-    k->n_train = k->n - 2 * n_valid;
-    SLM2_TRY(load_replay(k, o, tune, err));
+    begin(k, o, tune->tok, &tune->t->model->cfg);
+    SLM2_TRY(read_samples(k, path, err));
+    SLM2_TRY(load_replay(k, o, o->tune.run, tune->args->stop, err));
+    slm2_ledger_figure(tune->ledger, "replay.conversations", k->replay_rows.n_member);
     SLM2_TRY(hash_data(k, err));
     if (k->n_cut) slm2_log(SLM2_WARN, "selfknow: %d of %d answers are longer than %d tokens with their message and lose their end", k->n_cut, k->n, k->max_len);
     slm2_ledger_figure(tune->ledger, "draws.cut", k->n_cut);
@@ -246,6 +266,76 @@ static slm2_status validate(void *user, struct slm2_tune *tune, struct slm2_err 
     return slm2_selfprobe_run(&k->probe, tune, err);
 }
 
+static void samples_free(struct selfknow *k)
+{
+    for (int i = 0; i < k->n; i++) {
+        free(k->v[i].ids);
+        free(k->v[i].mask);
+    }
+    free(k->v);
+    slm2_convo_rows_free(&k->replay_rows);
+    slm2_convos_free(&k->replay);
+    slm2_self_free(&k->self);
+}
+
+/* What was drawn, or that all is still to be drawn; *n_item answers are learnt. */
+static slm2_status plan_samples(struct selfknow *k, const struct opts *o, int64_t *n_item, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    int64_t n_tok = 0;
+    SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
+    if (!slm2_path_exists(path)) {
+        struct slm2_model *base = NULL;
+        if (*o->draw.base) SLM2_TRY(slm2_model_open(&base, o->draw.base, err));
+        slm2_model_free(base);
+        *n_item = learnt_of(o, 2 * o->draw.n_prompt);
+        slm2_buf_printf(text, "%d messages are to be drawn%s%s, with two answers each; how many draws that takes, and their tokens, the model decides\n", o->draw.n_prompt, *o->draw.base ? " from " : "", o->draw.base);
+        *json = json_pack("{s:b, s:i, s:I}", "drawn", 0, "prompts", o->draw.n_prompt, "learnt", (json_int_t)*n_item);
+        return SLM2_OK;
+    }
+    SLM2_TRY(read_samples(k, path, err));
+    json_t *counts = json_object();
+    *n_item = k->n_train;
+    for (int i = 0; i < k->n_train; i++) n_tok += k->v[i].n;
+    slm2_buf_printf(text, "%s: draws %lld", path, (long long)k->n_draw);
+    for (int v = 0; v < SLM2_SELF_N_VERDICT; v++) {
+        if (!k->count[v] && v != SLM2_SELF_KEPT) continue;
+        slm2_buf_printf(text, ", %s %lld", slm2_self_verdict_names[v], (long long)k->count[v]);
+        json_object_set_new(counts, slm2_self_verdict_names[v], json_integer(k->count[v]));
+    }
+    slm2_buf_printf(text, "\n%d answers of %lld tokens to learn from, %d held out, %d lose their end\n", k->n_train, (long long)n_tok, k->n - k->n_train, k->n_cut);
+    *json = json_pack("{s:b, s:I, s:o, s:i, s:i, s:i, s:I}", "drawn", 1, "draws", (json_int_t)k->n_draw, "counts", counts, "learnt", k->n_train, "held_out", k->n - k->n_train, "cut", k->n_cut,
+                      "tokens", (json_int_t)n_tok);
+    return SLM2_OK;
+}
+
+slm2_status slm2_selfknow_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    struct opts o;
+    struct selfknow k = {0};
+    struct slm2_tune_look look = {0};
+    struct slm2_buf dump = {0};
+    int64_t n_item = 0;
+    slm2_status st = slm2_tune_settings(slm2_selfknow_settings, &o, sizeof o, args, &dump, err);
+    *json = NULL;
+    if (st == SLM2_OK) st = slm2_tune_look(&look, &o.tune, args, err);
+    if (st == SLM2_OK) st = read_self(&k, &o, look.tok, err);
+    if (st == SLM2_OK) begin(&k, &o, look.tok, &look.cfg);
+    if (st == SLM2_OK) st = plan_samples(&k, &o, &n_item, text, json, err);
+    if (st == SLM2_OK) st = load_replay(&k, &o, NULL, args->stop, err);
+    if (st == SLM2_OK && o.replay.n) {
+        n_item += k.replay_rows.n_member;
+        slm2_buf_printf(text, "%d conversations of replay among them in each epoch\n", k.replay_rows.n_member);
+        json_object_set_new(*json, "replay", json_integer(k.replay_rows.n_member));
+    }
+    if (st == SLM2_OK) st = slm2_tune_plan(&look, "selfknow", n_item, "answers", text, json, err);
+    samples_free(&k);
+    slm2_tune_look_free(&look);
+    slm2_buf_free(&dump);
+    slm2_tune_settings_free(slm2_selfknow_settings, &o, args);
+    return st;
+}
+
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err)
 {
     struct opts o;
@@ -261,14 +351,7 @@ slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_
     if (st == SLM2_OK) st = slm2_tune_run(&tune, &stage, err);
     slm2_selfprobe_free(&k.probe);
     st = slm2_tune_close(&tune, st, err);
-    for (int i = 0; i < k.n; i++) {
-        free(k.v[i].ids);
-        free(k.v[i].mask);
-    }
-    free(k.v);
-    slm2_convo_rows_free(&k.replay_rows);
-    slm2_convos_free(&k.replay);
-    slm2_self_free(&k.self);
+    samples_free(&k);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_selfknow_settings, &o, args);
     return st;

@@ -154,10 +154,16 @@ static slm2_status record(struct sft *s, struct slm2_tune *tune, struct slm2_err
     return slm2_ledger_commit(tune->ledger, err);
 }
 
-static slm2_status prepare(struct sft *s, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+static slm2_status check(const struct opts *o, const struct slm2_config *cfg, struct slm2_err *err)
 {
     if (o->n_ctx > o->tune.max_tok) return slm2_fail(err, SLM2_EUSAGE, "micro_batch_tokens is %d, a packed row has n_ctx %d", o->tune.max_tok, o->n_ctx);
-    if (o->n_ctx > tune->t->model->cfg.n_ctx) return slm2_fail(err, SLM2_EUSAGE, "n_ctx is %d, the model reads at most %d", o->n_ctx, tune->t->model->cfg.n_ctx);
+    if (o->n_ctx > cfg->n_ctx) return slm2_fail(err, SLM2_EUSAGE, "n_ctx is %d, the model reads at most %d", o->n_ctx, cfg->n_ctx);
+    return SLM2_OK;
+}
+
+static slm2_status prepare(struct sft *s, const struct opts *o, struct slm2_tune *tune, struct slm2_err *err)
+{
+    SLM2_TRY(check(o, &tune->t->model->cfg, err));
     SLM2_TRY(load(s, o, tune->tok, false, tune->args->stop, err));
     hash_data(s);
     return record(s, tune, err);
@@ -168,21 +174,19 @@ slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *t
     struct opts o;
     struct sft s = {0};
     struct slm2_buf dump = {0};
-    struct slm2_tok *tok = NULL;
+    struct slm2_tune_look look = {0};
     slm2_status st = slm2_tune_settings(slm2_sft_settings, &o, sizeof o, args, &dump, err);
     *json = NULL;
-    if (st == SLM2_OK) st = slm2_tune_tok(&tok, &o.tune, err);
-    if (st == SLM2_OK) st = load(&s, &o, tok, true, args->stop, err);
+    if (st == SLM2_OK) st = slm2_tune_look(&look, &o.tune, args, err);
+    if (st == SLM2_OK) st = check(&o, &look.cfg, err);
+    if (st == SLM2_OK) st = load(&s, &o, look.tok, true, args->stop, err);
     if (st == SLM2_OK) {
-        int64_t n_update = ((int64_t)s.rows.n_rows * o.tune.epochs + o.tune.batch - 1) / o.tune.batch;
         slm2_convos_text(&s.train, &s.rows, text);
-        slm2_buf_printf(text, "%lld epochs in updates of %lld rows: %lld updates\n", (long long)o.tune.epochs, (long long)o.tune.batch, (long long)n_update);
         *json = slm2_convos_json(&s.train, &s.rows);
-        if (*json) json_object_set_new(*json, "updates", json_integer(n_update));
-        st = *json ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
+        st = slm2_tune_plan(&look, "sft", s.rows.n_rows, "rows", text, json, err);
     }
     unload(&s);
-    slm2_tok_free(tok);
+    slm2_tune_look_free(&look);
     slm2_buf_free(&dump);
     slm2_tune_settings_free(slm2_sft_settings, &o, args);
     return st;

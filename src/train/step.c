@@ -118,6 +118,32 @@ slm2_status slm2_trainer_new(struct slm2_trainer **out, const struct slm2_traine
     return SLM2_OK;
 }
 
+slm2_status slm2_trainer_look(struct slm2_model **m, size_t *bytes, const struct slm2_trainer_opts *o, struct slm2_err *err)
+{
+    struct slm2_trainer t = {0};
+    struct slm2_ctx_opts co = o->ctx;
+    bool adapted = o->lora || o->adapter;
+    *m = NULL;
+    co.exact = co.exact || adapted;
+    slm2_status st = adapted ? open_adapted(&t, o, err) : slm2_model_open(&t.model, o->model_path, err);
+    if (st == SLM2_OK && !adapted) st = slm2_model_may_train(t.model, err);
+    if (st == SLM2_OK) st = slm2_ctx_init(&t.ctx, &co, err);
+    if (st == SLM2_OK)
+        st = slm2_acts_new(&t.acts, t.model, &t.ctx, o->recompute ? SLM2_RECOMPUTE : SLM2_KEEP_ALL, o->precision == SLM2_BF16_MIXED ? SLM2_BF16 : SLM2_F32, o->max_tok,
+                           default_logit_rows(t.model->cfg.hidden_size, o->max_tok), err);
+    if (st == SLM2_OK) {
+        size_t n = slm2_model_trained(t.model)->flat_elems, state = n * (o->optim.kind == SLM2_ADAMW ? 8 : 4);
+        size_t weights = adapted ? t.model->lora->mem.size : n * (o->precision == SLM2_BF16_MIXED ? 10 : 8); /* fp32 weights and gradients; mixed: bf16 weights too */
+        *bytes = slm2_acts_bytes(t.acts) + weights + state + 2 * (size_t)o->max_tok * sizeof(float);
+        *m = t.model;
+        t.model = NULL;
+    }
+    slm2_acts_free(t.acts);
+    slm2_model_free(t.model);
+    slm2_ctx_free(&t.ctx);
+    return st;
+}
+
 void slm2_trainer_free(struct slm2_trainer *t)
 {
     if (!t) return;

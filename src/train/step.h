@@ -80,6 +80,9 @@ struct slm2_trainer {
     struct slm2_arena mem;   /* state, spares, lp, argmax, losses */
 };
 slm2_status slm2_trainer_new(struct slm2_trainer **t, const struct slm2_trainer_opts *o, struct slm2_err *err);
+/* What slm2_trainer_new of one rank would refuse of the files, and the bytes that it would hold (within 1 %, test_stages), by their headers: no weight is read and no memory
+ * touched.  *m: the model, mapped, with its adapter; the caller's to free. */
+slm2_status slm2_trainer_look(struct slm2_model **m, size_t *bytes, const struct slm2_trainer_opts *o, struct slm2_err *err);
 void slm2_trainer_free(struct slm2_trainer *t);
 size_t slm2_trainer_bytes(const struct slm2_trainer *t); /* activations, weights, gradients and optimizer state */
 

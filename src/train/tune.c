@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "tok/chat.h"
+#include "train/bound.h"
 
 const char *const slm2_tune_precisions[] = {"fp32", "bf16", NULL}; /* as enum slm2_precision */
 const char *const slm2_tune_optims[] = {"adamw", "rmsprop", NULL}; /* as enum slm2_optim_kind */
@@ -62,7 +63,7 @@ void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value)
 {
     slm2_ledger_metric(tune->ledger, tune->step, name, value);
     set_figure(tune->result, "", name, value, false);
-    set_figure(tune->result, "start.", name, value, true);
+    if (tune->step == 0) set_figure(tune->result, "start.", name, value, true);
 }
 
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value) { set_figure(tune->result, "", name, value, false); }
@@ -74,32 +75,44 @@ slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o,
     return slm2_tok_open(tok, slm2_tok_in_dir(o->model) ? o->model : NULL, err);
 }
 
+/* lora receives what to->lora points to. */
+static slm2_status trainer_opts(struct slm2_trainer_opts *to, struct slm2_lora_opts *lora, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
+{
+    if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
+        return slm2_fail(err, SLM2_EUSAGE, "chat_template \"%s\": want zephyr or chatml", o->chat);
+    *to = (struct slm2_trainer_opts){.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
+                                     .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
+    return slm2_tune_lora(&o->lora, lora, to, err);
+}
+
+static slm2_status check_vocab(const struct slm2_tune_opts *o, const struct slm2_tok *tok, const struct slm2_config *cfg, struct slm2_err *err)
+{
+    if (slm2_tok_n_vocab(tok) <= cfg->vocab_size) return SLM2_OK;
+    return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d; setting vocab names the model's own", o->model, cfg->vocab_size, slm2_tok_n_vocab(tok));
+}
+
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
     memset(tune, 0, sizeof *tune);
-    memset(result, 0, sizeof *result);
+    *result = (struct slm2_stage_result){.loss = (double)NAN};
     tune->o = o;
     tune->args = args;
     tune->config = config_dump;
     tune->result = result;
     tune->saved = -1;
-    if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
-        return slm2_fail(err, SLM2_EUSAGE, "chat_template \"%s\": want zephyr or chatml", o->chat);
+    struct slm2_trainer_opts to;
+    struct slm2_lora_opts lora;
+    SLM2_TRY(trainer_opts(&to, &lora, o, args, err));
     SLM2_TRY(slm2_dir_make(o->run, err));
     SLM2_TRY(slm2_path_join(path, sizeof path, o->run, "run.sqlite", err));
     SLM2_TRY(slm2_ledger_open(&tune->ledger, path, stage, err));
     slm2_ledger_run(tune->ledger, "config", config_dump);
     slm2_ledger_run(tune->ledger, "model", o->model);
     SLM2_TRY(slm2_tune_tok(&tune->tok, o, err));
-    struct slm2_trainer_opts to = {.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
-                                   .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
-    struct slm2_lora_opts lora;
-    SLM2_TRY(slm2_tune_lora(&o->lora, &lora, &to, err));
     SLM2_TRY(slm2_trainer_new(&tune->t, &to, err));
     SLM2_TRY(slm2_tune_lora_opened(tune, err));
-    if (slm2_tok_n_vocab(tune->tok) > tune->t->model->cfg.vocab_size)
-        return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d", o->model, tune->t->model->cfg.vocab_size, slm2_tok_n_vocab(tune->tok));
+    SLM2_TRY(check_vocab(o, tune->tok, &tune->t->model->cfg, err));
     SLM2_TRY(slm2_batch_init(&tune->batch, o->max_tok, o->max_tok, err));
     return slm2_ledger_commit(tune->ledger, err);
 }
@@ -113,6 +126,60 @@ slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_
     slm2_tok_free(tune->tok);
     memset(tune, 0, sizeof *tune);
     return st != SLM2_OK ? st : closed;
+}
+
+/* The run of so many items. */
+static slm2_status schedule_of(struct slm2_schedule *sch, const struct slm2_tune_opts *o, const char *stage, int64_t n_item, struct slm2_err *err)
+{
+    int64_t n_step = (n_item * o->epochs + o->batch - 1) / o->batch, warmup = o->warmup_steps > 0 ? o->warmup_steps : (int64_t)ceil(o->warmup_ratio * (double)n_step);
+    *sch = (struct slm2_schedule){.kind = o->schedule, .lr_peak = o->lr_peak, .lr_min = o->lr_min, .n_step = n_step, .n_warmup = warmup < n_step ? warmup : n_step, .cooldown_start = -1};
+    return slm2_schedule_check(sch, stage, err);
+}
+
+/* ---- a run that is only planned --------------------------------------------------------------------------------------------- */
+slm2_status slm2_tune_look(struct slm2_tune_look *look, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
+{
+    struct slm2_trainer_opts to;
+    struct slm2_lora_opts lora;
+    struct slm2_model *m;
+    *look = (struct slm2_tune_look){.o = o};
+    SLM2_TRY(trainer_opts(&to, &lora, o, args, err));
+    if (!slm2_path_exists(o->model)) { /* often the data are there first */
+        slm2_log(SLM2_WARN, "%s: no such model yet; the data are planned for, what depends on its size is not checked", o->model);
+        look->cfg.n_ctx = INT32_MAX - 1;
+        return slm2_tune_tok(&look->tok, o, err);
+    }
+    SLM2_TRY(slm2_trainer_look(&m, &look->bytes, &to, err));
+    look->cfg = m->cfg;
+    look->trained = slm2_model_trained(m)->n_elem;
+    look->total = m->params.n_elem + (m->lora ? look->trained : 0);
+    slm2_model_free(m);
+    SLM2_TRY(slm2_tune_tok(&look->tok, o, err));
+    return check_vocab(o, look->tok, &look->cfg, err);
+}
+
+void slm2_tune_look_free(struct slm2_tune_look *look)
+{
+    slm2_tok_free(look->tok);
+    *look = (struct slm2_tune_look){0};
+}
+
+slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage, int64_t n_item, const char *items, struct slm2_buf *text, json_t **json, struct slm2_err *err)
+{
+    const struct slm2_tune_opts *o = look->o;
+    struct slm2_schedule sch = {0};
+    if (n_item > 0) SLM2_TRY(schedule_of(&sch, o, stage, n_item, err));
+    slm2_buf_printf(text, "%lld epochs in updates of %lld %s: %lld updates%s\n", (long long)o->epochs, (long long)o->batch, items, (long long)sch.n_step,
+                    n_item > 0 ? "" : "; the run would refuse data that hold nothing to learn from");
+    if (look->total) slm2_buf_printf(text, "%zu of %zu parameters are trained; the trainer holds %.3g GiB, beside %s\n", look->trained, look->total, (double)look->bytes / (1 << 30),
+                    look->trained < look->total ? "the mapped model" : "what the data take");
+    json_t *more = json_pack("{s:I}", "updates", (json_int_t)sch.n_step);
+    json_t *size = json_pack("{s:I, s:I, s:I}", "trained_parameters", (json_int_t)look->trained, "parameters", (json_int_t)look->total, "trainer_bytes", (json_int_t)look->bytes);
+    if (look->total && json_object_update(more, size)) json_object_clear(more);
+    json_decref(size);
+    bool done = *json && more && json_object_update(*json, more) == 0;
+    json_decref(more);
+    return done ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
 }
 
 /* The items of update `step`: a window of epochs laid end to end, each epoch in its own seeded order. */
@@ -135,45 +202,22 @@ static void items_of(struct order *o, const struct slm2_tune_opts *opts, int n_i
 
 bool slm2_tune_stopping(const struct slm2_tune *tune) { return tune->args->stop && *tune->args->stop; }
 
-/* Settings that change neither data nor arithmetic: they may be others when a run goes on. */
-static bool is_free(const char *line, size_t n)
-{
-    static const char *const keys[] = {"run", "threads", "valid_every", "checkpoint_every", "keep_checkpoints", "recompute", "reference", "tensorboard", "metrics_port", "metrics_address"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        size_t k = strlen(keys[i]);
-        if (n > k && !memcmp(line, keys[i], k) && line[k] == ':') return true;
-    }
-    return false;
-}
-
-static size_t line_length(const char *s) { return strcspn(s, "\n"); }
-
-/* The dump of the settings without the free ones; a key's indented lines go with it. */
-static void bound_settings(const char *dump, struct slm2_buf *out)
-{
-    bool skip = false;
-    for (size_t n; *dump; dump += n) {
-        n = line_length(dump);
-        if (dump[0] != ' ') skip = is_free(dump, n);
-        n += dump[n] == '\n';
-        if (!skip) slm2_buf_put(out, dump, n);
-    }
-}
-
 /* What a checkpoint must agree with to be gone on from, and the figures that the run started with. */
 static json_t *state_of(const struct slm2_tune *tune, const struct slm2_tune_stage *stage)
 {
     const struct slm2_tune_opts *o = tune->o;
     const struct slm2_stage_result *r = tune->result;
-    struct slm2_buf settings = {0};
+    struct slm2_buf settings = {0}, measures = {0};
     json_t *start = json_object();
-    bound_settings(tune->config, &settings);
+    slm2_bound_settings(tune->config, SLM2_BOUND_RUN, &settings);
+    slm2_bound_settings(tune->config, SLM2_BOUND_MEASURES, &measures);
     for (int i = 0; start && i < r->n_figure; i++)
         if (!strncmp(r->figure[i].name, "start.", 6)) json_object_set_new(start, r->figure[i].name, json_real(r->figure[i].value));
-    json_t *state = json_pack("{s:s, s:s%, s:s*, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "settings", settings.v ? settings.v : "", settings.n, "data", stage->data, "n_item",
+    json_t *state = json_pack("{s:s, s:s%, s:s%, s:s*, s:I, s:I, s:I, s:I, s:o, s:o*}", "stage", stage->name, "settings", settings.v ? settings.v : "", settings.n, "measures", measures.v ? measures.v : "", measures.n, "data", stage->data, "n_item",
                               (json_int_t)stage->n_item, "batch", (json_int_t)o->batch, "epochs", (json_int_t)o->epochs, "order_seed", (json_int_t)o->seed, "start", start, "lora",
                               slm2_tune_lora_state(tune));
     slm2_buf_free(&settings);
+    slm2_buf_free(&measures);
     return state;
 }
 
@@ -190,24 +234,15 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
     return slm2_ledger_commit(tune->ledger, err);
 }
 
-/* Names the first setting that differs. */
 static slm2_status check_settings(const char *old, const char *now, const char *path, struct slm2_err *err)
 {
-    const char *key = now;
+    struct slm2_buf bound = {0}; /* an earlier version may have held more to be binding */
     if (!old) return slm2_fail(err, SLM2_EUSAGE, "%s: does not say the settings that this run began with: an earlier version wrote it; use another run folder", path);
-    for (;;) {
-        size_t a = line_length(old), b = line_length(now);
-        if (now[0] != ' ') key = now;
-        if (a != b || memcmp(old, now, a) != 0) {
-            size_t skip_old = strspn(old, " "), skip_now = strspn(now, " ");
-            if (!now[0]) key = old;
-            return slm2_fail(err, SLM2_EUSAGE, "%s: setting %.*s was another when this run began (then \"%.*s\", now \"%.*s\"); go on with the old settings, or use another run folder", path,
-                             (int)strcspn(key, ":\n"), key, (int)(a - skip_old), old + skip_old, (int)(b - skip_now), now + skip_now);
-        }
-        if (!old[a] || !now[b]) return SLM2_OK; /* every line has its end, so both texts are at theirs */
-        old += a + 1;
-        now += b + 1;
-    }
+    slm2_bound_settings(old, SLM2_BOUND_RUN, &bound);
+    slm2_status st = slm2_buf_check(&bound, err);
+    if (st == SLM2_OK) st = slm2_bound_agree(bound.v, now, path, err);
+    slm2_buf_free(&bound);
+    return st;
 }
 
 /* The settings that decide what an update does must be those of the checkpoint, and so must data and base model be. */
@@ -247,10 +282,12 @@ static slm2_status resume(struct slm2_tune *tune, const struct slm2_tune_stage *
     json_t *now = state_of(tune, stage);
     slm2_status st = now ? check_state(state, now, path, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the state of a checkpoint");
     if (st == SLM2_OK) st = slm2_ckpt_load(path, tune->t, err);
-    if (st == SLM2_OK) json_object_foreach(json_object_get(state, "start"), name, v) set_figure(tune->result, "", name, json_number_value(v), false);
+    bool measured_so = json_equal(json_object_get(state, "measures"), json_object_get(now, "measures"));
+    if (st == SLM2_OK && measured_so) json_object_foreach(json_object_get(state, "start"), name, v) set_figure(tune->result, "", name, json_number_value(v), false);
     json_decref(now);
     json_decref(state);
     if (st != SLM2_OK) return st;
+    if (!measured_so) slm2_log(SLM2_WARN, "%s: what is measured is not what was measured when this run began: there are no figures of its start", stage->name);
     tune->step = tune->saved = tune->t->n_update;
     slm2_ledger_rewind(tune->ledger, tune->step);
     slm2_ledger_event(tune->ledger, tune->step, "resume", "%s", path);
@@ -277,6 +314,8 @@ static slm2_status train(struct slm2_tune *tune, const struct slm2_tune_stage *s
         tune->t->loss = tune->loss;
         SLM2_TRY(slm2_trainer_update(tune->t, slm2_schedule_lr(sch, tune->step), &stats, err));
         tune->step++;
+        tune->result->n_new++;
+        tune->result->loss = tune->loss;
         slm2_ledger_metric(tune->ledger, tune->step, "loss", tune->loss);
         slm2_ledger_metric(tune->ledger, tune->step, "lr", stats.lr);
         slm2_ledger_metric(tune->ledger, tune->step, "grad_norm", stats.grad_norm);
@@ -293,13 +332,11 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
     const struct slm2_tune_opts *o = tune->o;
     double began = slm2_now_s();
     if (stage->n_item < 1) return slm2_fail(err, SLM2_EFORMAT, "%s: the data holds nothing to learn from", stage->name);
-    int64_t n_step = ((int64_t)stage->n_item * o->epochs + o->batch - 1) / o->batch;
-    int64_t warmup = o->warmup_steps > 0 ? o->warmup_steps : (int64_t)ceil(o->warmup_ratio * (double)n_step);
-    struct slm2_schedule sch = {.kind = o->schedule, .lr_peak = o->lr_peak, .lr_min = o->lr_min, .n_step = n_step, .n_warmup = warmup < n_step ? warmup : n_step, .cooldown_start = -1};
+    struct slm2_schedule sch;
     struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
-    slm2_status st = order.perm && order.items ? slm2_schedule_check(&sch, stage->name, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
+    slm2_status st = order.perm && order.items ? schedule_of(&sch, o, stage->name, stage->n_item, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
     if (st == SLM2_OK) st = resume(tune, stage, err);
-    if (st == SLM2_OK) st = slm2_watch_open(&tune->watch, &o->watch, stage->name, tune->step, n_step, tune->ledger, err);
+    if (st == SLM2_OK) st = slm2_watch_open(&tune->watch, &o->watch, stage->name, tune->step, sch.n_step, tune->ledger, err);
     if (st == SLM2_OK && tune->saved < 0) st = stage->validate(stage->user, tune, err);
     if (st == SLM2_OK) st = train(tune, stage, &sch, &order, err);
     if (st == SLM2_OK) st = stage->validate(stage->user, tune, err);
@@ -308,10 +345,10 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
     if (st == SLM2_OK) st = slm2_path_join(tune->result->final_dir, sizeof tune->result->final_dir, o->run, "final", err);
     if (st == SLM2_OK) st = slm2_ckpt_export(tune->result->final_dir, tune->t, tune->tok, slm2_chat_jinja(!strcmp(o->chat, "chatml") ? SLM2_CHAT_CHATML : SLM2_CHAT_ZEPHYR), err);
     if (st == SLM2_OK) {
-        tune->result->n_step = n_step;
+        tune->result->n_step = sch.n_step;
         tune->result->wall_s = slm2_now_s() - began;
         for (int i = 0; i < tune->result->n_figure; i++) slm2_ledger_figure(tune->ledger, tune->result->figure[i].name, tune->result->figure[i].value);
-        slm2_ledger_event(tune->ledger, tune->step, "finish", "%lld updates", (long long)n_step);
+        slm2_ledger_event(tune->ledger, tune->step, "finish", "%lld updates", (long long)sch.n_step);
         st = slm2_ledger_commit(tune->ledger, err);
     }
     free(order.perm);

@@ -78,7 +78,8 @@ struct slm2_stage_args {
 };
 enum { SLM2_STAGE_MAX_FIGURES = 24 };
 struct slm2_stage_result {
-    int64_t n_step;
+    int64_t n_step, n_new;      /* updates of the whole run; made by this call */
+    double loss;                /* of the last update that this call made; NaN: none */
     double wall_s;
     char final_dir[SLM2_PATH_MAX];
     struct { char name[40]; double value; } figure[SLM2_STAGE_MAX_FIGURES]; /* the last value of each metric of validation, and "start." ones */
@@ -116,6 +117,19 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
 /* Refuses a stage that the newest checkpoint of the run does not agree with, as slm2_tune_run does: for stages that prepare at length. */
 slm2_status slm2_tune_agrees(const struct slm2_tune *tune, const struct slm2_tune_stage *stage, struct slm2_err *err);
 slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_err *err); /* passes st on unless closing fails */
+/* A run that is only planned: what slm2_tune_open would refuse is refused, by the headers of the model's files; nothing is written.
+ * A model that is not there yet is a warning: cfg then allows any length, and total is 0. */
+struct slm2_tune_look {
+    const struct slm2_tune_opts *o; /* borrowed */
+    struct slm2_tok *tok;
+    struct slm2_config cfg;         /* of the model */
+    size_t trained, total;          /* parameters */
+    size_t bytes;                   /* that the trainer will hold */
+};
+slm2_status slm2_tune_look(struct slm2_tune_look *look, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, struct slm2_err *err);
+void slm2_tune_look_free(struct slm2_tune_look *look); /* whatever the status */
+/* What n_item items (called `items`) come to: updates, parameters, memory, as lines and as members of json, which is taken and handed on (NULL: no memory). */
+slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage, int64_t n_item, const char *items, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
 slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* o->vocab, else the model folder's own, else the bundled one */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
@@ -134,11 +148,13 @@ double slm2_stage_figure(const struct slm2_stage_result *r, const char *name); /
 
 /* The stages. */
 slm2_status slm2_sft(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
-/* What the data of these settings come to, for people (text) and as JSON; trains nothing, wants no model. */
-slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 slm2_status slm2_dpo(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
 slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err); /* likewise */
 slm2_status slm2_selfknow(const struct slm2_stage_args *args, struct slm2_stage_result *result, struct slm2_err *err);
+/* What runs of these settings come to, for people (text) and as JSON: what the data hold, updates, memory.  Refuses what the run would; writes and trains nothing. */
+slm2_status slm2_sft_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
+slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err);
+slm2_status slm2_selfknow_plan(const struct slm2_stage_args *args, struct slm2_buf *text, json_t **json, struct slm2_err *err); /* draws nothing: of samples that are there already */
 extern const struct slm2_opt slm2_sft_settings[], slm2_dpo_settings[], slm2_selfknow_settings[]; /* for --help */
 extern const size_t slm2_sft_settings_size, slm2_dpo_settings_size, slm2_selfknow_settings_size;
 #endif
