@@ -205,7 +205,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 	@$(SUBMAKE) KILLS=500 kill-test
 	$(BUILD)/tests/test_disk --faults 200 --seed 2
 	$(BUILD)/slm2 demo --out $(BUILD)/demo --steps 10
-	test -s $(BUILD)/demo/summary.json
+	test -s $(BUILD)/demo/summary.json && test -s $(BUILD)/demo/compare.json
 	@$(MAKE) --no-print-directory WERROR=1 check-neon
 	@if command -v cppcheck >/dev/null; then \
 	    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \

@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     slm2_buf_put(&text, data, size);
     if (text.failed || slm2_self_words(text.v, text.n, &words, NULL) != SLM2_OK) return 0;
     if (words.n && (words.v[0] != ' ' || words.v[words.n - 1] != ' ' || strlen(words.v) != words.n)) abort();
-    if ((unsigned)slm2_self_judge(text.v, text.n, false, 2, NULL) >= SLM2_SELF_N_VERDICT) abort();
+    if ((unsigned)slm2_self_judge(text.v, text.n, words.v, false, 2) >= SLM2_SELF_N_VERDICT) abort();
     if (slm2_card_fill(&card, text.v, "fuzz", &out, &complete, NULL) == SLM2_OK && out.n && strchr(out.v, '{')) abort(); /* every {word} was a fact */
     slm2_buf_free(&text);
     slm2_buf_free(&words);

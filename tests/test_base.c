@@ -218,6 +218,13 @@ static void test_file(void **state)
     assert_string_equal(path, "a/b");
     assert_int_equal(slm2_path_join(path, sizeof path, "123456", "12345678", &e), SLM2_OK);
     assert_int_equal(slm2_path_join(path, sizeof path, "123456", "123456789", &e), SLM2_ELIMIT);
+    static const char *const cases[][2] = {{"a/b", "a"}, {"a/b/c", "a/b"}, {"/b", "/"}, {"b", "."}, {"a/", "a"}, {"", "."}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(slm2_path_folder(path, sizeof path, cases[i][0], &e), SLM2_OK);
+        assert_string_equal(path, cases[i][1]);
+    }
+    assert_int_equal(slm2_path_folder(path, 4, "abcd/e", &e), SLM2_ELIMIT);
+    assert_true(slm2_path_ends("a.gguf", ".gguf") && slm2_path_ends(".gguf", ".gguf") && !slm2_path_ends("gguf", ".gguf") && !slm2_path_ends("a.gguf.", ".gguf"));
 }
 
 static void test_dirs(void **state)
@@ -489,6 +496,10 @@ static void test_json_text(void **state)
         json_decref(j);
         slm2_buf_free(&b);
     }
+    json_t *nan = slm2_json_real((double)NAN, NULL), *inf = slm2_json_real((double)INFINITY, "N/A"), *one = slm2_json_real(1, "N/A");
+    assert_true(json_is_null(nan) && json_is_string(inf) && json_real_value(one) == 1);
+    json_decref(inf);
+    json_decref(one);
     json_t *none = slm2_json_text(NULL, 0); /* of an empty buffer */
     assert_true(none && json_string_length(none) == 0);
     json_decref(none);

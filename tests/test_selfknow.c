@@ -151,12 +151,17 @@ static void test_judge(void **state)
         {"", false, SLM2_SELF_M_EMPTY}, {"What is a file?", false, SLM2_SELF_KEPT}, {"What is a file?", true, SLM2_SELF_M_CUT}, {"Hello!", false, SLM2_SELF_M_SHORT}, {"... ?", false, SLM2_SELF_M_SHORT},
         {"half \xc3", false, SLM2_SELF_M_NOT_TEXT}, {"x <|user y", false, SLM2_SELF_M_NOT_TEXT}, {"the the the the", false, SLM2_SELF_M_REPEATS}, {"the the the cat", false, SLM2_SELF_KEPT},
         {"Go on, go on, go on.", false, SLM2_SELF_M_REPEATS}, {"He said go on, go on and so on", false, SLM2_SELF_KEPT}, {"well a b a b a b a b so", false, SLM2_SELF_M_REPEATS}, {"a b c a b c a b d", false, SLM2_SELF_KEPT}};
+    struct slm2_buf words = {0};
     struct slm2_err err;
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        enum slm2_self_verdict got = slm2_self_judge(cases[i].text, strlen(cases[i].text), cases[i].cut, 2, &err);
+        size_t n = strlen(cases[i].text);
+        slm2_buf_clear(&words);
+        check_ok(slm2_self_words(cases[i].text, n, &words, &err), &err);
+        enum slm2_self_verdict got = slm2_self_judge(cases[i].text, n, words.v, cases[i].cut, 2);
         if (got != cases[i].want) fail_msg("\"%s\": %s, want %s", cases[i].text, slm2_self_verdict_names[got], slm2_self_verdict_names[cases[i].want]);
     }
+    slm2_buf_free(&words);
 }
 
 /* ---- draws ------------------------------------------------------------------------------------------------------------ */

@@ -116,6 +116,22 @@ slm2_status slm2_path_join(char *out, size_t cap, const char *dir, const char *n
     return SLM2_OK;
 }
 
+slm2_status slm2_path_folder(char *out, size_t cap, const char *path, struct slm2_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash && slash != path ? (size_t)(slash - path) : 1;
+    if (n >= cap) return slm2_fail(err, SLM2_ELIMIT, "%.200s: the path is too long", path);
+    memcpy(out, slash ? path : ".", n);
+    out[n] = '\0';
+    return SLM2_OK;
+}
+
+bool slm2_path_ends(const char *path, const char *end)
+{
+    size_t n = strlen(path), k = strlen(end);
+    return n >= k && memcmp(path + n - k, end, k) == 0;
+}
+
 slm2_status slm2_dir_make(const char *path, struct slm2_err *err)
 {
     char *p = strdup(path);

@@ -14,6 +14,9 @@ bool slm2_path_exists(const char *path);
 bool slm2_path_is_dir(const char *path);
 /* out[cap] receives "dir/name"; SLM2_ELIMIT when it does not fit. */
 slm2_status slm2_path_join(char *out, size_t cap, const char *dir, const char *name, struct slm2_err *err);
+/* out[cap] receives the folder that a file lies in: "a/b" -> "a", "/b" -> "/", "b" -> ".". */
+slm2_status slm2_path_folder(char *out, size_t cap, const char *path, struct slm2_err *err);
+bool slm2_path_ends(const char *path, const char *end); /* by its last letters: ".gguf" */
 slm2_status slm2_dir_make(const char *path, struct slm2_err *err);   /* with parents; fine when it exists */
 slm2_status slm2_dir_remove(const char *path, struct slm2_err *err); /* a folder and all in it; fine when absent */
 slm2_status slm2_dir_sync(const char *path, struct slm2_err *err);   /* fsync of the folder itself */

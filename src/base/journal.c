@@ -84,12 +84,9 @@ static slm2_status write_all(struct slm2_journal *j, const char *bytes, size_t n
 
 static slm2_status sync_folder(const char *path, struct slm2_err *err)
 {
-    const char *slash = strrchr(path, '/');
-    if (!slash) return slm2_dir_sync(".", err);
-    char *dir = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    slm2_status st = dir ? slm2_dir_sync(dir, err) : slm2_fail(err, SLM2_ENOMEM, "%s: no memory", path);
-    free(dir);
-    return st;
+    char dir[4096];
+    SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
+    return slm2_dir_sync(dir, err);
 }
 
 slm2_status slm2_journal_open(struct slm2_journal **out, const char *path, json_t **records, struct slm2_err *err)

@@ -60,6 +60,8 @@ void slm2_utf8_clean(const char *text, size_t n, struct slm2_buf *out)
     }
 }
 
+json_t *slm2_json_real(double v, const char *otherwise) { return isfinite(v) ? json_real(v) : otherwise ? json_string(otherwise) : json_null(); }
+
 json_t *slm2_json_text(const char *text, size_t n)
 {
     struct slm2_buf clean = {0};
@@ -174,6 +176,12 @@ double slm2_json_show_number(const json_t *obj, const char *key)
 {
     const json_t *v = json_object_get(obj, key);
     return json_is_number(v) ? json_number_value(v) : (double)NAN;
+}
+
+const char *slm2_json_str(const json_t *obj, const char *key)
+{
+    const char *s = json_string_value(json_object_get(obj, key));
+    return s ? s : "";
 }
 
 const char *slm2_json_show_text(const json_t *obj, const char *key)

@@ -351,17 +351,15 @@ static slm2_status run_grid(struct grid *g, struct slm2_err *err)
     return st;
 }
 
-static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
-
 static json_t *grid_json(const struct grid *g)
 {
     json_t *cells = json_array();
     for (int i = 0; i < g->g.n; i++) {
         const struct slm2_ablate_cell *c = &g->cell[i];
         json_t *bits = json_object();
-        for (int k = 0; k < g->g.n_lang; k++) json_object_set_new(bits, g->lang[k], real_or_null(c->bits[k]));
-        json_array_append_new(cells, json_pack("{s:f, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "share", c->share, "digits", c->digits, "schedule", c->schedule, "loss", real_or_null(c->loss), "all",
-                                               real_or_null(c->all), "english", real_or_null(c->english), "other", real_or_null(c->other), "bits_per_byte", bits));
+        for (int k = 0; k < g->g.n_lang; k++) json_object_set_new(bits, g->lang[k], slm2_json_real(c->bits[k], NULL));
+        json_array_append_new(cells, json_pack("{s:f, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "share", c->share, "digits", c->digits, "schedule", c->schedule, "loss", slm2_json_real(c->loss, NULL), "all",
+                                               slm2_json_real(c->all, NULL), "english", slm2_json_real(c->english, NULL), "other", slm2_json_real(c->other, NULL), "bits_per_byte", bits));
     }
     return json_pack("{s:s, s:o}", "note", g->note, "cells", cells);
 }

@@ -49,12 +49,7 @@ static const struct slm2_cli_doc doc = {
 static slm2_status make_folder_of(const char *path, struct slm2_err *err)
 {
     char dir[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (n == 0) return SLM2_OK;
-    if (n >= sizeof dir) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", path);
-    memcpy(dir, path, n);
-    dir[n] = '\0';
+    SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
     return slm2_dir_make(dir, err);
 }
 

@@ -74,7 +74,7 @@ static void stage_begins(const struct demo *d, const char *what)
     slm2_cli_note("%3d s  %s", (int)(slm2_now_s() - d->began), what);
 }
 
-static void figure(struct demo *d, const char *key, double v) { json_object_set_new(d->summary, key, isfinite(v) ? json_real(v) : json_null()); }
+static void figure(struct demo *d, const char *key, double v) { json_object_set_new(d->summary, key, slm2_json_real(v, NULL)); }
 
 static void row(struct demo *d, const char *stage, const char *what, double before, double after, const char *note)
 {

@@ -12,12 +12,6 @@
 #include "io/gguf.h"
 #include "model/lora.h"
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
-
 /* The bundled vocabulary serves a model that brings none, when its ids fit. */
 static slm2_status open_bundled(struct slm2_use *u, struct slm2_err *err)
 {
@@ -29,15 +23,9 @@ static slm2_status open_bundled(struct slm2_use *u, struct slm2_err *err)
 }
 
 /* Where the files beside the weights lie: the model's path, or the folder of that file. */
-static slm2_status folder_of(const char *model, char dir[4096], struct slm2_err *err)
+static slm2_status folder_of(const char *model, char *dir, size_t cap, struct slm2_err *err)
 {
-    size_t n = strlen(model);
-    if (!slm2_path_is_dir(model))
-        while (n > 0 && model[n - 1] != '/') n--;
-    if (n >= 4096) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", model);
-    memcpy(dir, n ? model : ".", n ? n : 1);
-    dir[n ? n : 1] = '\0';
-    return SLM2_OK;
+    return slm2_path_is_dir(model) ? slm2_path_join(dir, cap, model, "", err) : slm2_path_folder(dir, cap, model, err);
 }
 
 static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
@@ -47,7 +35,7 @@ static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, s
         slm2_log(SLM2_INFO, "%s: the tokenizer is the adapter's own (--tokenizer names another)", o->adapter);
         return slm2_tok_open(&u->tok, o->adapter, err);
     }
-    if (ends_with(o->model, ".gguf")) {
+    if (slm2_path_ends(o->model, ".gguf")) {
         struct slm2_err own;
         if (slm2_tok_open(&u->tok, o->model, &own) == SLM2_OK) return SLM2_OK;
         u->tok = NULL;
@@ -55,7 +43,7 @@ static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, s
         return open_bundled(u, err);
     }
     char dir[4096];
-    SLM2_TRY(folder_of(o->model, dir, err));
+    SLM2_TRY(folder_of(o->model, dir, sizeof dir, err));
     return slm2_tok_in_dir(dir) ? slm2_tok_open(&u->tok, dir, err) : open_bundled(u, err);
 }
 
@@ -132,7 +120,7 @@ enum slm2_chat_template slm2_use_template(int choice, const char *path, const ch
         return t;
     }
     if (!m->gguf) {
-        if (folder_of(path, dir, NULL) == SLM2_OK) slm2_chat_detect(dir, &t);
+        if (folder_of(path, dir, sizeof dir, NULL) == SLM2_OK) slm2_chat_detect(dir, &t);
         return t;
     }
     const char *s;

@@ -300,7 +300,7 @@ slm2_status slm2_compare_files(const struct slm2_compare_side *ref, const struct
 /* ---- results -------------------------------------------------------------------------------------------------------- */
 static void set_real(json_t *j, const char *key, double v)
 {
-    json_object_set_new(j, key, isfinite(v) ? json_real(v) : json_string("N/A"));
+    json_object_set_new(j, key, slm2_json_real(v, "N/A"));
 }
 
 static double perplexity(double sum_logprob, int64_t n) { return exp(-sum_logprob / (double)n); }

@@ -13,8 +13,6 @@
 #include "eval/report.h"
 #include "eval/task.h"
 
-static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_string("N/A"); }
-
 /* "exact_match,strict-match" in its two parts; "acc" has the filter "none". */
 static void split_metric(const char *metric, char name[SLM2_EVAL_NAME], const char **filter)
 {
@@ -40,9 +38,9 @@ static void put_metric(const struct slm2_eval_result *r, json_t *entry, json_t *
     split_metric(m->metric, name, &filter);
     name_as_harness(r, m->task, name);
     snprintf(key, sizeof key, "%s,%s", name, filter);
-    json_object_set_new(entry, key, real_json(m->value));
+    json_object_set_new(entry, key, slm2_json_real(m->value, "N/A"));
     snprintf(key, sizeof key, "%s_stderr,%s", name, filter);
-    json_object_set_new(entry, key, real_json(m->stderr_));
+    json_object_set_new(entry, key, slm2_json_real(m->stderr_, "N/A"));
     json_object_set_new(better, name, json_boolean(!m->lower_is_better));
 }
 

@@ -70,7 +70,6 @@ void slm2_kept_close(struct slm2_kept *k)
     free(k);
 }
 
-size_t slm2_kept_size(const struct slm2_kept *k) { return json_object_size(k->answers); }
 const json_t *slm2_kept_find(const struct slm2_kept *k, const char *id) { return json_object_get(k->answers, id); }
 
 slm2_status slm2_kept_put(struct slm2_kept *k, const char *id, json_t *answer, struct slm2_err *err)

@@ -14,7 +14,6 @@ enum { SLM2_KEPT_ID = 33 }; /* 32 hex digits and a NUL */
 /* Makes dir and file where they are missing.  SLM2_EFORMAT: the file's key is another one.  SLM2_EIO: another process has it. */
 slm2_status slm2_kept_open(struct slm2_kept **k, const char *dir, const char *task, const json_t *key, struct slm2_err *err);
 void slm2_kept_close(struct slm2_kept *k); /* what was not synced is lost; NULL allowed */
-size_t slm2_kept_size(const struct slm2_kept *k);
 const json_t *slm2_kept_find(const struct slm2_kept *k, const char *id); /* borrowed; NULL: not yet answered */
 slm2_status slm2_kept_put(struct slm2_kept *k, const char *id, json_t *answer, struct slm2_err *err); /* takes answer */
 slm2_status slm2_kept_sync(struct slm2_kept *k, struct slm2_err *err); /* what was put is on the disk */

@@ -136,15 +136,13 @@ void slm2_mt_published(json_t *scores, const json_t *tables)
     size_t i, k;
     json_t *t, *row;
     json_array_foreach(tables, i, t) {
-        const char *group = json_string_value(json_object_get(t, "group")), *source = json_string_value(json_object_get(t, "source"));
-        if (!group || strcmp(group, "mt_bench")) continue;
+        if (strcmp(slm2_json_str(t, "group"), "mt_bench")) continue;
         json_t *rows = json_array();
         json_array_foreach(json_object_get(t, "rows"), k, row) {
-            const char *mark = json_string_value(json_object_get(row, "mark")), *size = json_string_value(json_object_get(row, "size"));
-            json_array_append_new(rows, json_pack("{s:s, s:s, s:O, s:b}", "model", slm2_json_show_text(row, "model"), "size", size ? size : "", "score", json_array_get(json_object_get(row, "values"), 0), "unchecked",
-                                                  mark && !strcmp(mark, "M")));
+            json_array_append_new(rows, json_pack("{s:s, s:s, s:O, s:b}", "model", slm2_json_show_text(row, "model"), "size", slm2_json_str(row, "size"), "score",
+                                                  json_array_get(json_object_get(row, "values"), 0), "unchecked", !strcmp(slm2_json_str(row, "mark"), "M")));
         }
-        json_object_set_new(scores, "published", json_pack("{s:s, s:s, s:o}", "title", slm2_json_show_text(t, "title"), "source", source ? source : "", "rows", rows));
+        json_object_set_new(scores, "published", json_pack("{s:s, s:s, s:o}", "title", slm2_json_show_text(t, "title"), "source", slm2_json_str(t, "source"), "rows", rows));
         return;
     }
 }

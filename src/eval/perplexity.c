@@ -223,7 +223,7 @@ slm2_status slm2_perplexity_file(const struct slm2_model *m, const struct slm2_t
 /* ---- results ------------------------------------------------------------------------------------------------------------ */
 static void set_real(json_t *j, const char *key, double v)
 {
-    json_object_set_new(j, key, isfinite(v) ? json_real(v) : json_string("N/A"));
+    json_object_set_new(j, key, slm2_json_real(v, "N/A"));
 }
 
 json_t *slm2_ppl_json(const struct slm2_ppl *p)

@@ -12,12 +12,6 @@
 #include "eval/suite.h"
 
 /* ---- size ------------------------------------------------------------------------------------------------------------------------ */
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
-
 /* Of a file; of a folder its .safetensors. */
 static slm2_status weight_bytes(const char *path, int64_t *bytes, struct slm2_err *err)
 {
@@ -31,7 +25,7 @@ static slm2_status weight_bytes(const char *path, int64_t *bytes, struct slm2_er
     DIR *d = opendir(path);
     if (!d) return slm2_fail_errno(err, "%s", path);
     for (struct dirent *e; (e = readdir(d));)
-        if (ends_with(e->d_name, ".safetensors") && fstatat(dirfd(d), e->d_name, &info, 0) == 0) *bytes += info.st_size;
+        if (slm2_path_ends(e->d_name, ".safetensors") && fstatat(dirfd(d), e->d_name, &info, 0) == 0) *bytes += info.st_size;
     closedir(d);
     return SLM2_OK;
 }
@@ -84,8 +78,6 @@ static slm2_status check_tasks(const struct slm2_quant_eval_args *a, struct slm2
     return st;
 }
 
-static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_null(); }
-
 static json_t *tasks_json(const struct slm2_eval_result *original, const struct slm2_eval_result *r)
 {
     json_t *tasks = json_object();
@@ -94,7 +86,7 @@ static json_t *tasks_json(const struct slm2_eval_result *original, const struct 
         double se, was = slm2_eval_figure(original, m->task, m->metric, &se);
         json_t *task = json_object_get(tasks, m->task);
         if (!task) json_object_set_new(tasks, m->task, task = json_object());
-        json_object_set_new(task, m->metric, json_pack("{s:o, s:o, s:o, s:o}", "value", real_json(m->value), "original", real_json(was), "difference", real_json(m->value - was), "stderr", real_json(se)));
+        json_object_set_new(task, m->metric, json_pack("{s:o, s:o, s:o, s:o}", "value", slm2_json_real(m->value, NULL), "original", slm2_json_real(was, NULL), "difference", slm2_json_real(m->value - was, NULL), "stderr", slm2_json_real(se, NULL)));
     }
     return tasks;
 }
@@ -116,7 +108,7 @@ static slm2_status put_model(const struct slm2_quant_eval_args *a, int i, const 
     if (st == SLM2_OK) {
         json_object_update(j, compared = slm2_compare_json(c));
         json_decref(compared);
-        json_object_set_new(j, "perplexity_ratio", real_json(exp((c->ref_sum_logprob - c->sum_logprob) / (double)c->n_tokens)));
+        json_object_set_new(j, "perplexity_ratio", slm2_json_real(exp((c->ref_sum_logprob - c->sum_logprob) / (double)c->n_tokens), NULL));
         if (a->n_tasks) json_object_set_new(j, "tasks", tasks_json(original, &r));
         if (json_array_append(models, j)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
     }
@@ -141,7 +133,7 @@ slm2_status slm2_quant_eval(const struct slm2_quant_eval_args *a, json_t **resul
     if (st == SLM2_OK && a->n_tasks) st = score(a, a->original, a->model, true, &original, err);
     for (int i = 0; i < a->n_files && st == SLM2_OK; i++) st = put_model(a, i, model[i], &c[i], &original, models, err);
     if (st == SLM2_OK) {
-        json_object_set_new(first, "token_perplexity", real_json(exp(-c[0].ref_sum_logprob / (double)c[0].n_tokens)));
+        json_object_set_new(first, "token_perplexity", slm2_json_real(exp(-c[0].ref_sum_logprob / (double)c[0].n_tokens), NULL));
         *result = json_pack("{s:O, s:I, s:I, s:i, s:i, s:O}", "original", first, "tokens", (json_int_t)c[0].n_tokens, "documents", (json_int_t)c[0].n_docs, "n_ctx", c[0].n_ctx, "stride", c[0].stride, "models", models);
         if (!*result) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
     }

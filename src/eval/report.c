@@ -41,8 +41,6 @@ void slm2_eval_result_free(struct slm2_eval_result *r)
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------------------------------------- */
-static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_string("N/A"); }
-
 json_t *slm2_eval_limit_json(double limit) { return limit > 0 && limit < 1 ? json_real(limit) : json_integer((json_int_t)limit); }
 
 slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_result *r, struct slm2_err *err)
@@ -103,9 +101,9 @@ static json_t *task_json(const struct slm2_eval_args *a, const struct slm2_task 
 static void put_figure(const struct slm2_eval_args *a, json_t *entry, const struct slm2_eval_metric *m)
 {
     char key[4 * SLM2_EVAL_NAME];
-    json_object_set_new(entry, m->metric, real_json(m->value));
+    json_object_set_new(entry, m->metric, slm2_json_real(m->value, "N/A"));
     snprintf(key, sizeof key, "%s_stderr", m->metric);
-    json_object_set_new(entry, key, real_json(m->stderr_));
+    json_object_set_new(entry, key, slm2_json_real(m->stderr_, "N/A"));
     if (!a->ledger) return;
     const char *prefix = a->prefix ? a->prefix : "";
     snprintf(key, sizeof key, "%.40seval.%s.%s", prefix, m->task, m->metric);

@@ -7,12 +7,6 @@
 
 #include "base/json.h"
 
-static const char *text_of(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "";
-}
-
 /* ---- reading -------------------------------------------------------------------------------------------------------------- */
 static bool numbers(const json_t *list, size_t n, bool null_too)
 {
@@ -28,14 +22,14 @@ static slm2_status check_table(const json_t *t, const char *path, size_t at, str
 {
     const json_t *columns = json_object_get(t, "columns"), *rows = json_object_get(t, "rows"), *x;
     size_t i, n = json_array_size(columns);
-    if (!*text_of(t, "group") || n == 0 || !json_is_array(rows)) return slm2_fail(err, SLM2_EFORMAT, "%s: table %zu: want \"group\", \"columns\" and \"rows\"", path, at);
+    if (!*slm2_json_str(t, "group") || n == 0 || !json_is_array(rows)) return slm2_fail(err, SLM2_EFORMAT, "%s: table %zu: want \"group\", \"columns\" and \"rows\"", path, at);
     json_array_foreach(columns, i, x)
-        if (!*text_of(x, "title") || !*text_of(x, "task") || !*text_of(x, "metric")) return slm2_fail(err, SLM2_EFORMAT, "%s: %s: column %zu: want \"title\", \"task\" and \"metric\"", path, text_of(t, "group"), i);
+        if (!*slm2_json_str(x, "title") || !*slm2_json_str(x, "task") || !*slm2_json_str(x, "metric")) return slm2_fail(err, SLM2_EFORMAT, "%s: %s: column %zu: want \"title\", \"task\" and \"metric\"", path, slm2_json_str(t, "group"), i);
     json_array_foreach(rows, i, x)
     {
         const json_t *se = json_object_get(x, "stderr");
-        if (!*text_of(x, "model") || !numbers(json_object_get(x, "values"), n, false) || (se && !numbers(se, n, true)))
-            return slm2_fail(err, SLM2_EFORMAT, "%s: %s: row %zu: want \"model\" and %zu numbers in \"values\", as many in \"stderr\" if it is there", path, text_of(t, "group"), i, n);
+        if (!*slm2_json_str(x, "model") || !numbers(json_object_get(x, "values"), n, false) || (se && !numbers(se, n, true)))
+            return slm2_fail(err, SLM2_EFORMAT, "%s: %s: row %zu: want \"model\" and %zu numbers in \"values\", as many in \"stderr\" if it is there", path, slm2_json_str(t, "group"), i, n);
     }
     return SLM2_OK;
 }
@@ -96,39 +90,39 @@ static void put_row(struct slm2_buf *out, const json_t *row)
 {
     const json_t *average = json_object_get(row, "average"), *values = json_object_get(row, "values"), *v;
     size_t i;
-    slm2_buf_printf(out, "| %s%s%s%s | %s |", text_of(row, "model"), *text_of(row, "note") ? " (" : "", text_of(row, "note"), *text_of(row, "note") ? ")" : "", text_of(row, "size"));
+    slm2_buf_printf(out, "| %s%s%s%s | %s |", slm2_json_str(row, "model"), *slm2_json_str(row, "note") ? " (" : "", slm2_json_str(row, "note"), *slm2_json_str(row, "note") ? ")" : "", slm2_json_str(row, "size"));
     if (json_is_number(average)) slm2_buf_printf(out, " %.2f |", json_number_value(average));
     else slm2_buf_puts(out, " |");
     json_array_foreach(values, i, v) slm2_buf_printf(out, " %.5g |", json_number_value(v));
-    slm2_buf_printf(out, " %s |\n", text_of(row, "mark"));
+    slm2_buf_printf(out, " %s |\n", slm2_json_str(row, "mark"));
 }
 
 /* The average of our group, where it was asked for. */
 static struct figure our_average(const struct slm2_eval_result *r, const json_t *table, double scale)
 {
     for (int i = 0; i < r->n; i++)
-        if (r->v[i].is_group && strcmp(r->v[i].task, text_of(table, "group")) == 0) return (struct figure){r->v[i].value * scale, r->v[i].stderr_ * scale, -1, true};
+        if (r->v[i].is_group && strcmp(r->v[i].task, slm2_json_str(table, "group")) == 0) return (struct figure){r->v[i].value * scale, r->v[i].stderr_ * scale, -1, true};
     return (struct figure){(double)NAN, (double)NAN, -1, false};
 }
 
 static void put_table(struct slm2_buf *out, const struct slm2_eval_result *r, const json_t *t, const char *name)
 {
     const json_t *columns = json_object_get(t, "columns"), *rows = json_object_get(t, "rows"), *x, *row;
-    double scale = strcmp(text_of(t, "unit"), "percent") == 0 ? 100 : 1;
+    double scale = strcmp(slm2_json_str(t, "unit"), "percent") == 0 ? 100 : 1;
     struct figure average = our_average(r, t, scale);
     bool any = false;
     size_t i, k;
-    json_array_foreach(columns, i, x) any = any || find(r, text_of(x, "task"), text_of(x, "metric"), scale).there;
+    json_array_foreach(columns, i, x) any = any || find(r, slm2_json_str(x, "task"), slm2_json_str(x, "metric"), scale).there;
     if (!any) return;
-    slm2_buf_printf(out, "## %s\n\n%s. Published: %s.\n\n| model | size | average |", text_of(t, "title"), text_of(t, "unit"), text_of(t, "source"));
-    json_array_foreach(columns, i, x) slm2_buf_printf(out, " %s |", text_of(x, "title"));
+    slm2_buf_printf(out, "## %s\n\n%s. Published: %s.\n\n| model | size | average |", slm2_json_str(t, "title"), slm2_json_str(t, "unit"), slm2_json_str(t, "source"));
+    json_array_foreach(columns, i, x) slm2_buf_printf(out, " %s |", slm2_json_str(x, "title"));
     slm2_buf_puts(out, " |\n|---|---|---|");
     for (i = 0; i <= json_array_size(columns); i++) slm2_buf_puts(out, "---|");
     slm2_buf_printf(out, "\n| **%s** | |", name);
     put_ours(out, &average, NULL);
     json_array_foreach(columns, i, x)
     {
-        struct figure f = find(r, text_of(x, "task"), text_of(x, "metric"), scale);
+        struct figure f = find(r, slm2_json_str(x, "task"), slm2_json_str(x, "metric"), scale);
         put_ours(out, &f, x);
     }
     slm2_buf_puts(out, " measured |\n");
@@ -136,12 +130,12 @@ static void put_table(struct slm2_buf *out, const struct slm2_eval_result *r, co
     {
         const json_t *their = json_object_get(row, "average");
         if (!json_is_true(json_object_get(row, "own"))) continue;
-        slm2_buf_printf(out, "| difference to %s%s%s%s, in standard errors | |", text_of(row, "model"), *text_of(row, "note") ? " (" : "", text_of(row, "note"), *text_of(row, "note") ? ")" : "");
+        slm2_buf_printf(out, "| difference to %s%s%s%s, in standard errors | |", slm2_json_str(row, "model"), *slm2_json_str(row, "note") ? " (" : "", slm2_json_str(row, "note"), *slm2_json_str(row, "note") ? ")" : "");
         if (json_is_number(their)) put_difference(out, &average, json_number_value(their), 0);
         else slm2_buf_puts(out, " |");
         json_array_foreach(columns, i, x)
         {
-            struct figure f = find(r, text_of(x, "task"), text_of(x, "metric"), scale);
+            struct figure f = find(r, slm2_json_str(x, "task"), slm2_json_str(x, "metric"), scale);
             f.there = f.there && same_shots(&f, x);
             put_difference(out, &f, json_number_value(json_array_get(json_object_get(row, "values"), i)), json_number_value(json_array_get(json_object_get(row, "stderr"), i)));
         }

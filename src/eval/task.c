@@ -276,8 +276,7 @@ static slm2_status read_logiqa(struct loading *l, const char *path, struct slm2_
 static slm2_status find_data(const struct slm2_task *t, const char *data_dir, const char *name, char *out, size_t cap, struct slm2_err *err)
 {
     char dir[2048];
-    const char *slash = strrchr(t->path, '/');
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - t->path) : 1, slash ? t->path : ".");
+    SLM2_TRY(slm2_path_folder(dir, sizeof dir, t->path, err));
     const char *places[] = {data_dir && *data_dir ? data_dir : NULL, dir, "."};
     for (int i = *name == '/' ? 2 : 0; i < 3; i++) {
         if (!places[i]) continue;

@@ -186,25 +186,13 @@ static bool plain_file_name(const char *s)
     return *s && *s != '.' && !strchr(s, '/') && !strchr(s, '\\') && strlen(s) < 256;
 }
 
-/* The folder part of path, "." without one. */
-static slm2_status folder_of(char *out, size_t cap, const char *path, struct slm2_err *err)
-{
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 1;
-    if (slash == path) n = 1;
-    if (n >= cap) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", path);
-    memcpy(out, slash ? path : ".", n);
-    out[n] = 0;
-    return SLM2_OK;
-}
-
 static slm2_status open_index(struct slm2_tensors *ts, const char *path, struct slm2_err *err)
 {
     char dir[4096], shard[4096];
     json_t *index = NULL, *done = json_object();
     slm2_status st;
     if (!done) return slm2_fail(err, SLM2_ENOMEM, "%s: no memory", path);
-    if ((st = folder_of(dir, sizeof dir, path, err)) != SLM2_OK) goto done;
+    if ((st = slm2_path_folder(dir, sizeof dir, path, err)) != SLM2_OK) goto done;
     if ((st = slm2_json_read(&index, path, MAX_JSON_BYTES, err)) != SLM2_OK) goto done;
     json_t *map = json_object_get(index, "weight_map"), *file;
     const char *name;

@@ -50,14 +50,11 @@ static slm2_status put_folder(struct slm2_buf *b, const char *dir, struct slm2_e
 /* A file's own numbers, and the config.json beside it that says how a .safetensors file is computed with. */
 static slm2_status put_single(struct slm2_buf *b, const char *path, struct slm2_err *err)
 {
-    static const char end[] = ".safetensors", config[] = "config.json";
-    char beside[MAX_PATH];
-    size_t n = strlen(path), k = strlen(end);
+    char dir[MAX_PATH], beside[MAX_PATH];
     SLM2_TRY(put_file(b, path, err));
-    if (n < k || strcmp(path + n - k, end) != 0) return SLM2_OK; /* GGUF: all in one */
-    const char *slash = strrchr(path, '/');
-    int dir = slash ? (int)(slash - path) + 1 : 0;
-    if (snprintf(beside, sizeof beside, "%.*s%s", dir, path, config) >= (int)sizeof beside) return slm2_fail(err, SLM2_ELIMIT, "%.80s...: the path is too long", path);
+    if (!slm2_path_ends(path, ".safetensors")) return SLM2_OK; /* GGUF: all in one */
+    SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
+    SLM2_TRY(slm2_path_join(beside, sizeof beside, dir, "config.json", err));
     return put_file(b, beside, err);
 }
 

@@ -14,25 +14,16 @@
 enum { CONFIG_MAX_BYTES = 1 << 20, FILL_ELEMS = 1 << 18 };
 static const size_t shard_max_bytes = (size_t)5 << 30; /* as Hugging Face's tools cut them */
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && !strcmp(s + n - k, end);
-}
-
 /* config.json in the folder path, or beside the file path. */
 static slm2_status read_config(struct slm2_config *cfg, const char *path, struct slm2_err *err)
 {
     char dir[4096], file[4096];
     json_t *j = NULL;
-    if (strlen(path) >= sizeof dir) return slm2_fail(err, SLM2_EUSAGE, "%.100s...: path too long", path);
-    snprintf(dir, sizeof dir, "%s", path);
-    if (!slm2_path_is_dir(path)) {
-        char *slash = strrchr(dir, '/');
-        if (slash) slash[slash == dir] = '\0';
-        else snprintf(dir, sizeof dir, ".");
+    if (slm2_path_is_dir(path)) SLM2_TRY(slm2_path_join(file, sizeof file, path, "config.json", err));
+    else {
+        SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
+        SLM2_TRY(slm2_path_join(file, sizeof file, dir, "config.json", err));
     }
-    SLM2_TRY(slm2_path_join(file, sizeof file, dir, "config.json", err));
     SLM2_TRY(slm2_json_read(&j, file, CONFIG_MAX_BYTES, err));
     slm2_status st = slm2_config_from_json(cfg, j, file, err);
     json_decref(j);
@@ -162,7 +153,7 @@ slm2_status slm2_model_may_train(const struct slm2_model *m, struct slm2_err *er
 
 static slm2_status open_files(struct slm2_model *m, struct slm2_err *err)
 {
-    if (ends_with(m->path, ".gguf")) {
+    if (slm2_path_ends(m->path, ".gguf")) {
         if (!(m->gguf = calloc(1, sizeof *m->gguf))) return slm2_fail(err, SLM2_ENOMEM, "no memory for a GGUF file");
         SLM2_TRY(slm2_gguf_open(m->gguf, m->path, err));
         SLM2_TRY(slm2_config_from_gguf(&m->cfg, m->gguf, m->path, err));

@@ -184,12 +184,6 @@ static bool put_eval(struct slm2_buf *b, const struct slm2_report_runs *r)
 }
 
 /* ---- self-knowledge ------------------------------------------------------------------------------------------------------------------ */
-static const char *str(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "";
-}
-
 struct answers { json_t *first, *last; }; /* of the lowest and the highest step, in the order of the probes */
 
 static slm2_status take_answer(void *user, json_t *j, const char *what, struct slm2_err *err)
@@ -218,9 +212,9 @@ static void put_answers(struct slm2_buf *b, const struct slm2_report_run *run)
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *first = json_array_get(a.first, i), *last = json_array_get(a.last, i);
-        slm2_page_row(b, str(first, "ask"));
-        slm2_page_cell(b, "path", str(first, "answer"));
-        slm2_page_cell(b, "path", str(last, "answer"));
+        slm2_page_row(b, slm2_json_str(first, "ask"));
+        slm2_page_cell(b, "path", slm2_json_str(first, "answer"));
+        slm2_page_cell(b, "path", slm2_json_str(last, "answer"));
         slm2_page_cell_real(b, slm2_json_show_number(first, "margin"));
         slm2_page_cell_real(b, slm2_json_show_number(last, "margin"));
         slm2_buf_puts(b, "</tr>");
@@ -339,8 +333,8 @@ static bool put_data(struct slm2_buf *b, const struct slm2_report_runs *r)
         slm2_page_table(b, heads);
         json_array_foreach(sources, i, source)
             json_array_foreach(json_object_get(source, "inputs"), k, input)
-                file_row(b, str(source, "name"), str(input, "file"), str(source, "lang"), str(source, "license"), slm2_json_show_number(input, "bytes"), k ? (double)NAN : train_and_val(source, "tokens"),
-                         k ? (double)NAN : train_and_val(source, "documents"), str(input, "sha256"));
+                file_row(b, slm2_json_str(source, "name"), slm2_json_str(input, "file"), slm2_json_str(source, "lang"), slm2_json_str(source, "license"), slm2_json_show_number(input, "bytes"), k ? (double)NAN : train_and_val(source, "tokens"),
+                         k ? (double)NAN : train_and_val(source, "documents"), slm2_json_str(input, "sha256"));
         slm2_page_table_end(b);
     }
     for (int n = 0; n < r->n; n++) {

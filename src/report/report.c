@@ -28,11 +28,6 @@ slm2_status slm2_report_write(const char *const *run_dirs, int n, const char *ou
 }
 
 /* ---- figures as JSON ------------------------------------------------------------------------------------------------------ */
-static json_t *real_or_null(double v)
-{
-    return isfinite(v) ? json_real(v) : json_null();
-}
-
 static json_t *energy_json(const struct slm2_energy *e)
 {
     return json_pack("{s:b, s:f, s:f, s:f, s:f}", "measured", (int)e->measured, "core_h", e->device_h, "device_wh", e->device_wh, "wh", e->wh, "co2_g", e->co2_g);
@@ -54,7 +49,7 @@ static json_t *run_json(const struct slm2_report_run *run)
         json_object_set_new(figures, slm2_rows_text(&run->figure, i, 0), isfinite(v) ? json_real(v) : string_or_null(slm2_rows_text(&run->figure, i, 2)));
     }
     for (int i = 0; i < run->metric.n_row; i++) {
-        json_object_set_new(last, slm2_rows_text(&run->metric, i, 0), real_or_null(slm2_rows_number(&run->metric, i, 2)));
+        json_object_set_new(last, slm2_rows_text(&run->metric, i, 0), slm2_json_real(slm2_rows_number(&run->metric, i, 2), NULL));
         steps = fmax(steps, slm2_rows_number(&run->metric, i, 1));
     }
     return json_pack("{s:o, s:o, s:I, s:f, s:f, s:i, s:o, s:o, s:o}", "stage", string_or_null(run->stage), "folder", string_or_null(run->dir), "steps", (json_int_t)steps, "wall_s", run->cost.wall_s,

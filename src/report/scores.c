@@ -89,11 +89,10 @@ static void put_published_table(struct slm2_buf *b, const json_t *published, con
     slm2_buf_puts(b, "</h3>");
     slm2_page_table(b, "Model|Size|#Score|Standing");
     json_array_foreach(rows, i, row) {
-        const char *size = json_string_value(json_object_get(row, "size"));
         double v = slm2_json_show_number(row, "score");
         bool unchecked = json_is_true(json_object_get(row, "unchecked"));
         slm2_page_row(b, slm2_json_show_text(row, "model"));
-        slm2_page_cell(b, "", size ? size : "");
+        slm2_page_cell(b, "", slm2_json_str(row, "size"));
         if (isfinite(v)) snprintf(t, sizeof t, "%.2f", v);
         slm2_page_cell(b, "n", isfinite(v) ? t : "");
         slm2_page_cell(b, "", unchecked ? "from memory, unchecked" : "read in its source");

@@ -402,10 +402,7 @@ static slm2_status export(const char *dir, const struct slm2_trainer *t, const f
     char tmp[SLM2_PATH_MAX], parent[SLM2_PATH_MAX];
     int n = snprintf(tmp, sizeof tmp, "%s.tmp", dir);
     if (n < 0 || (size_t)n >= sizeof tmp) return slm2_fail(err, SLM2_ELIMIT, "%s: the path is too long", dir);
-    snprintf(parent, sizeof parent, "%s", dir);
-    char *slash = strrchr(parent, '/');
-    if (slash && slash != parent) *slash = 0;
-    else snprintf(parent, sizeof parent, "%s", slash ? "/" : ".");
+    SLM2_TRY(slm2_path_folder(parent, sizeof parent, dir, err));
     SLM2_TRY(slm2_dir_remove(tmp, err));
     SLM2_TRY(save_model(t, master, tmp, tok, chat_template, err));
     SLM2_TRY(slm2_dir_remove(dir, err));

@@ -79,8 +79,6 @@ void slm2_pretrain_record_sources(struct slm2_pretrain *r)
     }
 }
 
-static json_t *real_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
 /* A checkpoint that a rollback would go to stays, whatever ckpt.keep says of later ones. */
 static int64_t pinned_step(const struct slm2_pretrain *r)
 {
@@ -96,8 +94,8 @@ slm2_status slm2_pretrain_save(struct slm2_pretrain *r, struct slm2_err *err)
     SLM2_TRY(slm2_comm_agree(r->comm, slm2_ledger_commit(r->ledger, err), err));
     json_t *j = json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", "rows", (json_int_t)r->n_row, "n_ctx", (json_int_t)r->n_ctx, "data_seed", (json_int_t)r->o->seed,
                           "cooldown_start", (json_int_t)r->schedule.cooldown_start, "cooldown_by_signal", (int)r->cooldown_by_signal, "branch_cooldown", (json_int_t)r->branch_cooldown, "tokens", (json_int_t)(r->n_row * r->n_ctx),
-                          "loss_first", real_or_null(r->res->loss_first), "loss", real_or_null(r->res->loss), "valid_first", real_or_null(r->res->metric_before),
-                          "valid_loss", real_or_null(r->valid_loss), "valid_step", (json_int_t)r->valid_step, "sources", sources_json(r));
+                          "loss_first", slm2_json_real(r->res->loss_first, NULL), "loss", slm2_json_real(r->res->loss, NULL), "valid_first", slm2_json_real(r->res->metric_before, NULL),
+                          "valid_loss", slm2_json_real(r->valid_loss, NULL), "valid_step", (json_int_t)r->valid_step, "sources", sources_json(r));
     struct slm2_buf dump = {0};
     slm2_conf_dump(slm2_pretrain_table, r->o, &dump);
     if (j && dump.n) json_object_set_new(j, "settings", json_stringn(dump.v, dump.n));

@@ -55,7 +55,7 @@ static int count_words(const char *words)
     return n;
 }
 
-static enum slm2_self_verdict judge_words(const char *text, size_t n, const char *words, bool cut, int min_words)
+enum slm2_self_verdict slm2_self_judge(const char *text, size_t n, const char *words, bool cut, int min_words)
 {
     json_t *utf8 = n ? json_stringn(text, n) : NULL;
     json_decref(utf8);
@@ -64,15 +64,6 @@ static enum slm2_self_verdict judge_words(const char *text, size_t n, const char
     if (cut) return SLM2_SELF_M_CUT;
     if (count_words(words) < min_words) return SLM2_SELF_M_SHORT;
     return loops(words) ? SLM2_SELF_M_REPEATS : SLM2_SELF_KEPT;
-}
-
-enum slm2_self_verdict slm2_self_judge(const char *text, size_t n, bool cut, int min_words, struct slm2_err *err)
-{
-    struct slm2_buf words = {0};
-    enum slm2_self_verdict v = SLM2_SELF_M_NOT_TEXT;
-    if (slm2_self_words(text, n, &words, err) == SLM2_OK) v = judge_words(text, n, words.v, cut, min_words);
-    slm2_buf_free(&words);
-    return v;
 }
 
 /* ---- what is open while drawing --------------------------------------------------------------------------------------- */
@@ -349,7 +340,7 @@ static slm2_status judge_message(struct draw *d, struct item *it, struct slm2_er
     bool probe, duplicate, near;
     slm2_buf_clear(&d->words);
     SLM2_TRY(slm2_self_words(it->prompt.v.v ? it->prompt.v.v : "", it->prompt.v.n, &d->words, err));
-    it->verdict = judge_words(it->prompt.v.v, it->prompt.v.n, d->words.v, is_cut(d, &it->prompt), d->a->o->min_words);
+    it->verdict = slm2_self_judge(it->prompt.v.v, it->prompt.v.n, d->words.v, is_cut(d, &it->prompt), d->a->o->min_words);
     if (it->verdict != SLM2_SELF_KEPT) return SLM2_OK;
     SLM2_TRY(slm2_self_topic(d->a->self, d->words.v, &it->topic, err));
     SLM2_TRY(slm2_self_holds(d->words.v, &d->probes, &probe, err));
@@ -371,7 +362,7 @@ static slm2_status judge_positive(struct draw *d, struct item *it, struct slm2_e
     bool others, told;
     slm2_buf_clear(&d->words);
     SLM2_TRY(slm2_self_words(it->positive.v.v, it->positive.v.n, &d->words, err));
-    enum slm2_self_verdict v = judge_words(it->positive.v.v, it->positive.v.n, d->words.v, is_cut(d, &it->positive), d->a->o->min_words);
+    enum slm2_self_verdict v = slm2_self_judge(it->positive.v.v, it->positive.v.n, d->words.v, is_cut(d, &it->positive), d->a->o->min_words);
     SLM2_TRY(slm2_self_holds(d->words.v, &d->a->self->card.others, &others, err));
     SLM2_TRY(slm2_self_holds(d->words.v, it->topic ? &it->topic->want : &name, &told, err));
     if (v != SLM2_SELF_KEPT) it->verdict = as_positive[v - SLM2_SELF_M_EMPTY];
@@ -391,7 +382,7 @@ static slm2_status judge_negative(struct draw *d, struct item *it, struct slm2_e
     slm2_buf_clear(&d->other);
     SLM2_TRY(slm2_self_words(it->negative.v.v, it->negative.v.n, &d->words, err));
     SLM2_TRY(slm2_self_words(it->positive.v.v, it->positive.v.n, &d->other, err));
-    enum slm2_self_verdict v = judge_words(it->negative.v.v, it->negative.v.n, d->words.v, is_cut(d, &it->negative), d->a->o->min_words);
+    enum slm2_self_verdict v = slm2_self_judge(it->negative.v.v, it->negative.v.n, d->words.v, is_cut(d, &it->negative), d->a->o->min_words);
     SLM2_TRY(slm2_self_holds(d->words.v, it->topic ? &it->topic->want : &name, &knows, err));
     if (v != SLM2_SELF_KEPT) it->verdict = as_negative[v - SLM2_SELF_M_EMPTY];
     else if (knows) it->verdict = SLM2_SELF_N_KNOWS;

@@ -75,6 +75,6 @@ struct slm2_selfdraw_args {
  * goes on; SLM2_ELIMIT: too few draws pass (the message says why they did not). */
 slm2_status slm2_selfdraw(const struct slm2_selfdraw_args *a, struct slm2_err *err);
 
-/* What is wrong with a text whatever it says: SLM2_SELF_M_EMPTY ... M_REPEATS, or KEPT.  cut: it reached its limit. */
-enum slm2_self_verdict slm2_self_judge(const char *text, size_t n, bool cut, int min_words, struct slm2_err *err);
+/* What is wrong with a text whatever it says: SLM2_SELF_M_EMPTY ... M_REPEATS, or KEPT.  words: of the text, by slm2_self_words.  cut: it reached its limit. */
+enum slm2_self_verdict slm2_self_judge(const char *text, size_t n, const char *words, bool cut, int min_words);
 #endif
