@@ -119,6 +119,7 @@ static void test_stages_say(void **state)
     expect("logits --model sft --ids 1", 2, NULL, "sft: is the folder of a run, not a model; what came out of it is sft/final");
     expect("selfknow configs/selfknow.yml --model nano --plan --base no-base", 1, NULL, "no-base: no such file or folder");
     expect("selfknow configs/selfknow.yml --model nano --plan --base ''", 0, "10000 messages are to be drawn, with two answers each", NULL);
+    expect("logits --model nano --adapter sft --ids 1", 2, NULL, "sft: is the folder of a run, not an adapter; what came out of it is sft/final");
     expect("logits --model nano --adapter sft/final --ids 1", 0, "logit", NULL);
 }
 
