@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "train/bound.h"
 
 static char here[PATH_MAX], built[PATH_MAX]; /* the source tree, the program that was built; the tests work in dir */
 
@@ -36,6 +37,7 @@ static void works_here(void)
 {
     expect("eval --list", 0, "\nleaderboard ", NULL);
     expect("eval --tasks nano --show 1", 0, "---- nano_choice, item 0", NULL);
+    expect("eval --tasks configs/tasks/nano_text.yml --show 1", 0, "---- nano_text: whole texts of ", NULL);
     expect("eval --tasks piqa --show 1", 1, NULL, "ybisk/piqa");
     expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9", 0, "PubMed", NULL);
     expect("info assets/arcade100k.tiktoken", 0, "100", NULL);
@@ -114,13 +116,46 @@ static void test_stages_say(void **state)
     expect("logits --model sft --ids 1", 2, NULL, "sft: is the folder of a run, not a model; what came out of it is sft/final");
     expect("selfknow configs/selfknow.yml --model nano --plan --base no-base", 1, NULL, "no-base: no such file or folder");
     expect("selfknow configs/selfknow.yml --model nano --plan --base ''", 0, "10000 messages are to be drawn, with two answers each", NULL);
+    expect("logits --model nano --adapter sft --ids 1", 2, NULL, "sft: is the folder of a run, not an adapter; what came out of it is sft/final");
     expect("logits --model nano --adapter sft/final --ids 1", 0, "logit", "the tokenizer is the adapter's own");
+}
+
+/* A run that is gone on with: the message names the first setting that differs, whatever its shape. */
+static void test_changed_setting_is_named(void **state)
+{
+#define A "    - path:\n        - \"a: b\"\n      repeat: 1\n"
+#define B "    - path:\n        - \"b\"\n        - \"c\"\n      repeat: 1\n"
+    static const struct { const char *old, *now, *said; } cases[] = {
+        {"beta: 1\n", "beta: 2\n", "setting beta was another when this run began (then 1, now 2)"},
+        {"lora:\n    rank: 0\nseed: 1\n", "lora:\n    rank: 2\nseed: 1\n", "setting lora.rank was another when this run began (then 0, now 2)"},
+        {"data:\n" A A "n_ctx: 8\n", "data:\n" A B "n_ctx: 8\n", "setting data[1].path[0] was another when this run began (then \"a: b\", now \"b\")"},
+        {"data:\n" A "n_ctx: 8\n", "data:\n" A B "n_ctx: 8\n", "setting data[1].path was another when this run began (then nothing, now a list)"},
+        {"data:\n" B A "n_ctx: 8\n", "data:\n" B "n_ctx: 8\n", "setting data[1].path was another when this run began (then a list, now nothing)"},
+        {"data:\n    - path:\n        - \"b\"\n      repeat: 1\n", "data:\n" B, "setting data[0].path[1] was another when this run began (then nothing, now \"c\")"},
+        {"valid: []\n", "valid:\n" A, "setting valid was another when this run began (then [], now a list)"},
+        {"a: 1\n", "a: 1\nb: 2\n", "setting b was another when this run began (then nothing, now 2)"},
+        {"", "a: 1\n", "setting a was another when this run began (then nothing, now 1)"},
+        {"- - -x\n:\n", "a: 1\n", "x: setting "}};
+    struct slm2_err err;
+    struct slm2_buf b = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(slm2_bound_agree(cases[i].old, cases[i].now, "x", &err), SLM2_EUSAGE);
+        if (!strstr(err.msg, cases[i].said)) fail_msg("case %zu: %s", i, err.msg);
+        assert_int_equal(slm2_bound_agree(cases[i].now, cases[i].now, "x", &err), SLM2_OK);
+    }
+    slm2_bound_settings("run: \"r\"\ndata:\n" A "valid:\n" B "threads: 2\nseed: 1\n", SLM2_BOUND_RUN, &b);
+    assert_string_equal(b.v, "data:\n" A "seed: 1\n");
+    slm2_buf_clear(&b);
+    slm2_bound_settings("run: \"r\"\ndata:\n" A "valid:\n" B "threads: 2\nseed: 1\n", SLM2_BOUND_MEASURES, &b);
+    assert_string_equal(b.v, "valid:\n" B);
+    slm2_buf_free(&b);
 }
 
 int main(void)
 {
     if (!find_program()) return 0;
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree), cmocka_unit_test(test_nothing_is_overwritten), cmocka_unit_test(test_stages_say)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_installed), cmocka_unit_test(test_source_tree), cmocka_unit_test(test_nothing_is_overwritten), cmocka_unit_test(test_changed_setting_is_named), cmocka_unit_test(test_stages_say)};
     int n_tests = (int)(sizeof tests / sizeof tests[0]), n_failed = cmocka_run_group_tests(tests, enter, leave);
     slm2_buf_free(&out);
     slm2_buf_free(&err_out);

@@ -221,14 +221,15 @@ static void test_dpo(void **state)
     resumes(slm2_dpo, sets, 6, "valid_margin", 1, true);
 }
 
-#define ORCA "[{format: orca_dpo_pairs, path: tests/data/align/samples/orca_dpo_pairs.jsonl}]"
+#define DATA_ORCA "data=[{format: orca_dpo_pairs, path: tests/data/align/samples/orca_dpo_pairs.jsonl}]"
+#define VALID_ORCA "valid=[{format: orca_dpo_pairs, path: tests/data/align/samples/orca_dpo_pairs.jsonl}]"
 
 /* The other losses, on a published shape. */
 static void test_dpo_losses(void **state)
 {
-    const char *const hinge[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=hinge", "label_smoothing=0"};
-    const char *const ipo[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=ipo", "optimizer=adamw"};
-    const char *const wrong[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "loss=ipo", "label_smoothing=0.1"};
+    const char *const hinge[] = {DATA_ORCA, VALID_ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=hinge", "label_smoothing=0"};
+    const char *const ipo[] = {DATA_ORCA, VALID_ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1", "lr_peak=1e-4", "batch=4", "loss=ipo", "optimizer=adamw"};
+    const char *const wrong[] = {DATA_ORCA, "max_length=64", "max_prompt_length=32", "loss=ipo", "label_smoothing=0.1"};
     struct slm2_err err;
     struct slm2_stage_result r;
     (void)state;
@@ -288,7 +289,7 @@ static void test_dpo_reference(void **state)
 {
     enum { N = 16 };
     char a[256], b[256], other[300], ref_a[300], ref_b[300], file_a[300], file_b[300], ha[65], hb[65];
-    const char *sets[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "batch=8", ref_a, "micro_batch_tokens=128", "beta=0.1", "model=x"};
+    const char *sets[] = {DATA_ORCA, "max_length=64", "max_prompt_length=32", "batch=8", ref_a, "micro_batch_tokens=128", "beta=0.1", "model=x"};
     struct slm2_err err;
     struct slm2_stage_result r;
     (void)state;
@@ -435,7 +436,7 @@ static void test_changed_settings(void **state)
         {slm2_sft, "changed", "data=[assets/align/sft.jsonl, assets/align/sft.valid.jsonl]", "setting data[1].path was another when this run began (then nothing, now a list)"}, {slm2_sft, "changed", "lora.rank=2", "setting lora"},
         {slm2_dpo, "changed_dpo", "beta=0.2", "setting beta was another when this run began (then 0.1, now 0.2)"}, {slm2_dpo, "changed_dpo", "loss=hinge", "setting loss"},
         {slm2_dpo, "changed_dpo", "weight_decay=0.1", "setting weight_decay"}, {slm2_selfknow, "changed_self", "lr_peak=1e-3", "setting lr_peak"}};
-    const char *const sft[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "epochs=1"}, *const dpo[] = {"data=" ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1"},
+    const char *const sft[] = {"data=assets/align/sft.jsonl", "n_ctx=128", "epochs=1"}, *const dpo[] = {DATA_ORCA, "max_length=64", "max_prompt_length=32", "beta=0.1"},
                *const self[] = {"card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml", "prompts=8", "prompt_tokens=6", "answer_tokens=6", "keep_cut_off=true", "min_words=1", "epochs=1", "checkpoint_every=1"};
     const char *const free_ones[] = {"threads=1", "valid_every=1", "checkpoint_every=2", "keep_checkpoints=0", "recompute=true"};
     struct slm2_err err;
@@ -529,9 +530,9 @@ static void test_plans_refuse(void **state)
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "model=tests/data/golden/tiny"}, "ids, the vocabulary"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "chat_template=llama"}, "want zephyr or chatml"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lr_peak=1e-5", "lr_min=1e-4"}, "lr_min"},
-        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=64", "max_prompt_length=64"}, "max_prompt_length"},
-        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=300", "max_prompt_length=32"}, "micro_batch_tokens"},
-        {slm2_dpo, slm2_dpo_plan, {"data=" ORCA, "max_length=64", "max_prompt_length=32", "model=none"}, "none: no such file"},
+        {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=64", "max_prompt_length=64"}, "max_prompt_length"},
+        {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=300", "max_prompt_length=32"}, "micro_batch_tokens"},
+        {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=64", "max_prompt_length=32", "model=none"}, "none: no such file"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "negative_token=<|nope|>"}, "negative_token"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "chat_template=llama"}, "want zephyr or chatml"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "probes=none.yml"}, "none.yml"}};
@@ -554,7 +555,7 @@ static void test_plans_refuse(void **state)
 /* What a plan foretells is what the run does. */
 static void test_plans(void **state)
 {
-    static const char *const dpo[] = {"data=" ORCA, "valid=" ORCA, "max_length=64", "max_prompt_length=32", "batch=3", "epochs=2"},
+    static const char *const dpo[] = {DATA_ORCA, VALID_ORCA, "max_length=64", "max_prompt_length=32", "batch=3", "epochs=2"},
                       *const self[] = {SELF, "prompts=8", "prompt_tokens=6", "answer_tokens=6", "keep_cut_off=true", "min_words=1", "epochs=1", "valid_prompts=2"};
     struct slm2_err err;
     struct slm2_stage_result r;

@@ -47,7 +47,8 @@ static int train(slm2_stage_fn *run, const struct slm2_stage_args *args, bool js
     for (int i = 0; i < r.n_figure; i++) printf("%-32s %.6g\n", r.figure[i].name, r.figure[i].value);
     if (r.n_new) {
         printf("%-32s %.6g\n%-32s %lld updates in %.1f s", "training loss, last update", r.loss, "trained", (long long)r.n_new, r.wall_s);
-        printf(r.n_new < r.n_step ? ", %lld in all\n" : "\n", (long long)r.n_step);
+        if (r.n_new < r.n_step) printf(", %lld in all", (long long)r.n_step);
+        putchar('\n');
     } else {
         char adapter[SLM2_PATH_MAX];
         bool is_adapter = slm2_path_join(adapter, sizeof adapter, r.final_dir, SLM2_LORA_CONFIG, NULL) == SLM2_OK && slm2_path_exists(adapter);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "cli/cli.h"
+#include "cli/share.h"
 #include "io/gguf.h"
 #include "model/lora.h"
 
@@ -147,7 +148,7 @@ slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text
     *names = calloc((size_t)most, sizeof **names);
     if (!*names) return slm2_fail(err, SLM2_ENOMEM, "no memory for a list of names");
     char *rest = NULL;
-    for (char *s = strtok_r(text->v, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) (*names)[(*n)++] = s;
+    for (char *s = strtok_r(text->v, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) (*names)[(*n)++] = slm2_share_arg(s);
     return SLM2_OK;
 }
 

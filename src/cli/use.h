@@ -63,7 +63,8 @@ slm2_status slm2_use_sampler(const struct slm2_use *u, const struct slm2_use_sam
 extern const char *const slm2_use_templates[];
 enum slm2_chat_template slm2_use_template(int choice, const char *path, const char *adapter, const struct slm2_model *m);
 
-/* "a,b" and "c" of a list of strings as the three names a, b, c: *names is freed by the caller, the names themselves lie in text. */
+/* "a,b" and "c" of a list of strings as the three names a, b, c: *names is freed by the caller, the names themselves lie in text.  Names of shared
+ * files are found (share.h). */
 slm2_status slm2_use_split(const struct slm2_conf_list *l, struct slm2_buf *text, const char ***names, int *n, struct slm2_err *err);
 
 /* "1 2 3", "1,2,3" or "[1, 2, 3]", appended to ids. */

@@ -125,7 +125,10 @@ slm2_status slm2_lora_open(struct slm2_model *m, const char *dir, bool trainable
     char path[4096];
     json_t *j = NULL;
     struct slm2_lora_opts o;
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "final/" SLM2_LORA_CONFIG, err));
+    bool in_final = slm2_path_exists(path);
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, SLM2_LORA_CONFIG, err));
+    if (in_final && !slm2_path_exists(path)) return slm2_fail(err, SLM2_EUSAGE, "%s: is the folder of a run, not an adapter; what came out of it is %s/final", dir, dir);
     SLM2_TRY(slm2_json_read(&j, path, CONFIG_MAX_BYTES, err));
     slm2_status st = slm2_lora_config_from_json(&o, j, path, err);
     json_decref(j);

@@ -240,7 +240,7 @@ static slm2_status check_settings(const char *old, const char *now, const char *
     if (!old) return slm2_fail(err, SLM2_EUSAGE, "%s: does not say the settings that this run began with: an earlier version wrote it; use another run folder", path);
     slm2_bound_settings(old, SLM2_BOUND_RUN, &bound);
     slm2_status st = slm2_buf_check(&bound, err);
-    if (st == SLM2_OK) st = slm2_bound_agree(bound.v, now, path, err);
+    if (st == SLM2_OK) st = slm2_bound_agree(bound.v ? bound.v : "", now, path, err);
     slm2_buf_free(&bound);
     return st;
 }
