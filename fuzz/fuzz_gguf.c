@@ -1,7 +1,9 @@
-/* fuzz_gguf.c - the GGUF parser: any bytes give keys and tensors inside the input, or an error. */
+/* fuzz_gguf.c - the GGUF parser: any bytes give keys and tensors inside the input, or an error; so do its configuration and its vocabulary. */
 #include <stdlib.h>
 
 #include "io/gguf.h"
+#include "model/config.h"
+#include "tok/tok.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,6 +42,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         touch(g.tensors.v[i].data, g.tensors.v[i].bytes);
         if (slm2_tensors_find(&g.tensors, g.tensors.v[i].name) != &g.tensors.v[i]) abort();
     }
+    struct slm2_config c;
+    struct slm2_tok *tok;
+    if (slm2_config_from_gguf(&c, &g, "input", &err) == SLM2_OK && slm2_config_check(&c, "input", &err) != SLM2_OK) abort();
+    if (slm2_tok_open_memory(&tok, data, size, "input", &err) == SLM2_OK) slm2_tok_free(tok);
     slm2_gguf_free(&g);
     return 0;
 }

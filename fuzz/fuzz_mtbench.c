@@ -1,13 +1,10 @@
 /* fuzz_mtbench.c - files of MT-Bench from anywhere: questions, prompts, references, judgements, and the text of a judge. */
 #define _GNU_SOURCE
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "eval/mtbench.h"
+#include "input_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,12 +15,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slm2_err err;
     json_t *scores;
     char *text = malloc(size ? size : 1); /* a block of its own: the sanitizer sees its end */
-    int fd = memfd_create("mtbench", 0);
-    if (!text || fd < 0 || write(fd, data, size) != (ssize_t)size) abort();
+    int fd = input_file(data, size, path);
+    if (!text) abort();
     memcpy(text, data, size);
     double rating = slm2_mt_rating(text, size);
     if (!(rating == -1 || (rating >= 0 && rating < 1e32))) abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (slm2_mt_read(&d, path, path, path, &err) == SLM2_OK) slm2_mt_data_free(&d); /* the same records as all three */
     if (slm2_mt_read(&d, path, NULL, path, &err) == SLM2_OK) slm2_mt_data_free(&d);
     if (slm2_mt_read(&d, path, NULL, NULL, &err) == SLM2_OK) {

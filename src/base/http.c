@@ -2,6 +2,7 @@
 #include "base/http.h"
 
 #include <curl/curl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -24,6 +25,11 @@ struct slm2_http {
     long status;
     int n_retry;
 };
+
+/* libcurl counts its starts, before 7.84 without a lock: threads that open clients at once must not meet there. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static CURLcode started;
+static void start(void) { started = curl_global_init(CURL_GLOBAL_DEFAULT); }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 static bool printable(const char *s)
@@ -106,7 +112,8 @@ slm2_status slm2_http_new(struct slm2_http **out, const struct slm2_http_opts *o
 {
     *out = NULL;
     SLM2_TRY(check(o, err));
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return slm2_fail(err, SLM2_EIO, "libcurl cannot start");
+    pthread_once(&once, start);
+    if (started != CURLE_OK) return slm2_fail(err, SLM2_EIO, "libcurl cannot start");
     struct slm2_http *h = calloc(1, sizeof *h);
     if (!h) return slm2_fail(err, SLM2_ENOMEM, "no memory for an HTTP client");
     h->o = *o;
