@@ -213,6 +213,11 @@ static void test_plan(void **state)
     assert_int_equal(json_integer_value(json_object_get(j, "pairs")), keep);
     assert_int_equal(json_integer_value(json_object_get(j, "updates")), (2 * keep + 29) / 30);
     assert_non_null(strstr(text.v, "train.orca_dpo_pairs-2: records "));
+    slm2_buf_clear(&data); /* texts are no messages: all invalid */
+    slm2_buf_printf(&data, "data=[{format: ultrafeedback_binarized_cleaned, path: %s}]", data_path("align/samples", "samples", "orca_dpo_pairs.jsonl"));
+    sets[0] = data.v;
+    json_decref(j);
+    assert_int_equal(slm2_dpo_plan(&(struct slm2_stage_args){.config = config, .sets = sets, .n_sets = 1}, &text, &j, &err), SLM2_EFORMAT);
     slm2_buf_free(&text);
     slm2_buf_free(&data);
     json_decref(j);

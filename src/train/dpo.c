@@ -219,7 +219,6 @@ static slm2_status account_file(const char *label, const struct slm2_pair_file *
 {
     struct slm2_map m;
     char hex[65];
-    if (f->first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", f->first_bad, (long long)f->n[SLM2_PREF_INVALID]);
     SLM2_TRY(slm2_map_open(&m, f->path, err));
     slm2_sha256_hex(m.p, m.n, hex);
     slm2_ledger_file(ledger, &(struct slm2_ledger_file){.path = f->path, .source = label, .sha256 = hex, .language = "", .licence = "", .bytes = (int64_t)m.n, .tokens = f->n_tok,
@@ -251,6 +250,23 @@ static slm2_status account(const char *list, const struct slm2_conf_list *source
     return SLM2_OK;
 }
 
+/* Reads one list; the first bad record of each file is told. */
+static slm2_status load_pairs(struct slm2_pairs *p, const struct slm2_conf_list *sources, const struct slm2_tok *tok, const struct opts *o, struct slm2_err *err)
+{
+    struct slm2_pair_opts po = slm2_pair_opts_default();
+    po.chat = o->tune.chat;
+    po.empty_system = o->empty_system;
+    po.max_len = o->max_len;
+    po.max_prompt = o->max_prompt;
+    po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
+    SLM2_TRY(slm2_pairs_load(p, sources->items, sources->n, tok, &po, err));
+    for (int i = 0; i < p->n_file; i++)
+        if (p->file[i].first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", p->file[i].first_bad, (long long)p->file[i].n[SLM2_PREF_INVALID]);
+    return SLM2_OK;
+}
+
+static slm2_status none_kept(struct slm2_err *err) { return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another"); }
+
 static slm2_status check(const struct opts *o, const struct slm2_tune *tune, struct slm2_err *err)
 {
     if (o->label_smoothing > 0 && o->loss != SLM2_DPO_SIGMOID)
@@ -272,34 +288,22 @@ static void hash_of_all(struct dpo *d, const char *model, struct slm2_tune *tune
     slm2_ledger_run(tune->ledger, "model_sha256", model);
 }
 
-static struct slm2_pair_opts pair_opts(const struct opts *o)
-{
-    struct slm2_pair_opts po = slm2_pair_opts_default();
-    po.chat = o->tune.chat;
-    po.empty_system = o->empty_system;
-    po.max_len = o->max_len;
-    po.max_prompt = o->max_prompt;
-    po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
-    return po;
-}
-
 static slm2_status no_data(struct slm2_err *err) { return slm2_fail(err, SLM2_EUSAGE, "setting data is empty: name files of pairs, or data sets as {format: orca_dpo_pairs, path: FILE}"); }
 
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
 {
-    const struct slm2_pair_opts po = pair_opts(o);
     const struct { const char *name; const struct slm2_conf_list *sources; struct set *set; } lists[] = {{"train", &o->data, &d->train}, {"valid", &o->valid, &d->valid}};
     char model[65];
     d->o = o;
     SLM2_TRY(check(o, tune, err));
     if (o->data.n == 0) return no_data(err);
     for (int i = 0; i < 2; i++) {
-        SLM2_TRY(slm2_pairs_load(&lists[i].set->p, lists[i].sources->items, lists[i].sources->n, tune->tok, &po, err));
+        SLM2_TRY(load_pairs(&lists[i].set->p, lists[i].sources, tune->tok, o, err));
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
     if (d->train.p.n == 0) /* said before the reference of the held-out pairs is computed */
-        return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another");
+        return none_kept(err);
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
@@ -340,11 +344,10 @@ slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *t
     *json = json_object();
     if (st == SLM2_OK && o.data.n == 0) st = no_data(err);
     if (st == SLM2_OK) st = slm2_tune_tok(&tok, &o.tune, err);
-    const struct slm2_pair_opts po = pair_opts(&o);
     const struct { const char *name, *count; const struct slm2_conf_list *sources; } lists[] = {{"train", "pairs", &o.data}, {"valid", "valid_pairs", &o.valid}};
     for (int i = 0; i < 2 && st == SLM2_OK; i++) {
         struct slm2_pairs p;
-        if ((st = slm2_pairs_load(&p, lists[i].sources->items, lists[i].sources->n, tok, &po, err)) != SLM2_OK) break;
+        if ((st = load_pairs(&p, lists[i].sources, tok, &o, err)) != SLM2_OK) break;
         slm2_pairs_text(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n, text);
         json_object_set_new(*json, lists[i].name, slm2_pairs_json(&p, lists[i].name, lists[i].sources->items, lists[i].sources->n));
         json_object_set_new(*json, lists[i].count, json_integer(p.n));
@@ -352,6 +355,10 @@ slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *t
             int64_t n_update = (p.n * o.tune.epochs + o.tune.batch - 1) / o.tune.batch;
             slm2_buf_printf(text, "%lld epochs of %d pairs in updates of %lld: %lld updates\n", (long long)o.tune.epochs, p.n, (long long)o.tune.batch, (long long)n_update);
             json_object_set_new(*json, "updates", json_integer(n_update));
+        }
+        if (i == 0 && p.n == 0) {
+            slm2_log(SLM2_INFO, "%s", text->v);
+            st = none_kept(err);
         }
         slm2_pairs_free(&p);
     }
