@@ -262,6 +262,7 @@ static void test_rules(void **state)
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"swapped\",\"rating\":[8,9],\"chosen_score\":9,\"in_gsm8k_train\":true}", &all, SLM2_PREF_IN_GSM8K_TRAIN},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"chosen_score\":2,\"in_gsm8k_train\":true}", &none, SLM2_PREF_KEEP},
         {SLM2_PREF_PAIRS, "{\"prompt\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_KEEP},
+        {SLM2_PREF_PAIRS, "{\"prompt\":null,\"question\":\"Q\",\"system\":null,\"chosen\":\"a\",\"rejected\":\"b\",\"score_chosen\":null}", &all, SLM2_PREF_KEEP},
         {SLM2_PREF_PAIRS, "[]", &all, SLM2_PREF_INVALID},
     };
     (void)state;
