@@ -103,6 +103,7 @@ static void test_spellings(void **state)
         {SLM2_CONVO_SHAREGPT, "{\"items\":[{\"from\":\"human\",\"value\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}],\"system\":\"s\"}", "system s user a assistant b+ "},
         {SLM2_CONVO_SHAREGPT, "{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}],\"system\":\" \"}", "user a assistant b+ "},
         {SLM2_CONVO_SHAREGPT, "{\"items\":[{\"from\":\"user\",\"value\":\"a\"},{\"from\":\"assistant\",\"value\":\"b\",\"weight\":0}],\"system\":null}", "user a assistant b "},
+        {SLM2_CONVO_SHAREGPT, "{\"items\":null,\"conversations\":[{\"role\":null,\"content\":null,\"from\":\"human\",\"value\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\",\"from\":null,\"value\":null}]}", "user a assistant b+ "}, /* DuckDB's columns of both */
         {SLM2_CONVO_SLIMORCA, "{\"conversations\":[{\"from\":\"system\",\"value\":\"\",\"weight\":null},{\"from\":\"human\",\"value\":\"a\",\"weight\":0.0},{\"from\":\"gpt\",\"value\":\"b\",\"weight\":1.0}]}", "user a assistant b+ "},
         {SLM2_CONVO_SLIMORCA, "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\",\"weight\":1},{\"from\":\"gpt\",\"value\":\"b\",\"weight\":0}]}", "user a+ assistant b "},
         {SLM2_CONVO_MESSAGES, "{\"messages\":[{\"role\":\"tool\",\"content\":\"\"},{\"role\":\"assistant\",\"content\":\"b\"}]}", "tool  assistant b+ "},

@@ -213,6 +213,11 @@ static void test_plan(void **state)
     assert_int_equal(json_integer_value(json_object_get(j, "updates")), (2 * keep + 29) / 30);
     assert_null(json_object_get(j, "parameters")); /* of a model that is not there */
     assert_non_null(strstr(text.v, "train.orca_dpo_pairs-2: records "));
+    slm2_buf_clear(&data); /* texts are no messages: all invalid */
+    slm2_buf_printf(&data, "data=[{format: ultrafeedback_binarized_cleaned, path: %s}]", data_path("align/samples", "samples", "orca_dpo_pairs.jsonl"));
+    sets[0] = data.v;
+    json_decref(j);
+    assert_int_equal(slm2_dpo_plan(&(struct slm2_stage_args){.config = config, .sets = sets, .n_sets = 1}, &text, &j, &err), SLM2_EFORMAT);
     slm2_buf_free(&text);
     slm2_buf_free(&data);
     json_decref(j);
@@ -257,6 +262,7 @@ static void test_rules(void **state)
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"status\":\"swapped\",\"rating\":[8,9],\"chosen_score\":9,\"in_gsm8k_train\":true}", &all, SLM2_PREF_IN_GSM8K_TRAIN},
         {SLM2_PREF_ORCA_RATED, "{\"input\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\",\"chosen_score\":2,\"in_gsm8k_train\":true}", &none, SLM2_PREF_KEEP},
         {SLM2_PREF_PAIRS, "{\"prompt\":\"Q\",\"chosen\":\"a\",\"rejected\":\"b\"}", &all, SLM2_PREF_KEEP},
+        {SLM2_PREF_PAIRS, "{\"prompt\":null,\"question\":\"Q\",\"system\":null,\"chosen\":\"a\",\"rejected\":\"b\",\"score_chosen\":null}", &all, SLM2_PREF_KEEP},
         {SLM2_PREF_PAIRS, "[]", &all, SLM2_PREF_INVALID},
     };
     (void)state;

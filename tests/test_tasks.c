@@ -442,6 +442,7 @@ static void test_gold(void **state)
         {"gold: answer\nlabels: names", "\"answer\": 2, \"names\": [1, 2, 3]", 1},
         {"gold: answer\nlabels: names", "\"answer\": \"B\", \"names\": [\"1\", \"2\", \"3\"]", 1}, /* the leaderboard's harness made digits letters first */
         {"gold: answer\nlabels: names", "\"answer\": \"2\", \"names\": [\"A\", \"B\", \"C\"]", 1},
+        {"gold: answer\nlabels: names", "\"answer\": \"3\", \"names\": [\"0\", \"1\", \"2\"]", -1},
         {"gold: answer\nlabels: names", "\"answer\": \"E\", \"names\": [\"A\", \"B\", \"C\"]", -1},
         {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": 2.0", 1},
         {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": \"\"", -1},

@@ -48,6 +48,7 @@ for t in "$build"/tests/*; do
     [ -e "tests/$name.c" ] || continue # left over from a removed test
     run "$name" "$t"
 done
+run "test_golden small" "$build/tests/test_golden" tests/data/golden-small # another shape, and files that lack
 
 export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1:detect_leaks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}

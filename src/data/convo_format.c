@@ -109,11 +109,19 @@ static slm2_status weight_of(const json_t *turn, bool *learn, const struct place
     return v == 0 || v == 1 ? SLM2_OK : bad(p, "weight", err, "want 0, 1 or null");
 }
 
+/* A member that says something: converters write null where a record lacks what others have. */
+static const json_t *given(const json_t *obj, const char *key)
+{
+    const json_t *v = json_object_get(obj, key);
+    return json_is_null(v) ? NULL : v;
+}
+
 static slm2_status add_turn(struct slm2_convo_msgs *m, const struct shape *s, const json_t *turn, const struct place *p, struct slm2_err *err)
 {
     if (!json_is_object(turn)) return slm2_fail(err, SLM2_EFORMAT, "%s: %s[%zu]: %s, want an object", p->what, p->list, p->i, type_name(turn));
-    bool from = (s->spelling & FROM) && (json_object_get(turn, "from") || !(s->spelling & ROLE));
-    const char *role_key = from ? "from" : "role", *text_key = json_object_get(turn, "value") && (s->spelling & FROM) ? "value" : s->spelling & ROLE ? "content" : "value";
+    bool from = (s->spelling & FROM) && (given(turn, "from") || !(s->spelling & ROLE));
+    bool value = (s->spelling & FROM) && (given(turn, "value") || !(s->spelling & ROLE) || (from && !given(turn, "content")));
+    const char *role_key = from ? "from" : "role", *text_key = value ? "value" : "content";
     const json_t *name = json_object_get(turn, role_key), *text = json_object_get(turn, text_key);
     if (!json_is_string(name)) return bad_type(p, role_key, name, err);
     const char *role = json_string_value(name);
@@ -145,7 +153,7 @@ static slm2_status add_turn(struct slm2_convo_msgs *m, const struct shape *s, co
 static slm2_status add_list(struct slm2_convo_msgs *m, enum slm2_convo_format format, const json_t *record, const char *what, struct slm2_err *err)
 {
     const struct shape *s = &shapes[format];
-    const char *key = s->list[1] && !json_object_get(record, s->list[0]) && json_object_get(record, s->list[1]) ? s->list[1] : s->list[0];
+    const char *key = s->list[1] && !given(record, s->list[0]) && given(record, s->list[1]) ? s->list[1] : s->list[0];
     const json_t *list = json_object_get(record, key), *turn;
     struct place p = {what, key, 0};
     if (!json_is_array(list)) return slm2_fail(err, SLM2_EFORMAT, "%s: %s: %s, want an array of turns", what, key, type_name(list));

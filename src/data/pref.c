@@ -73,7 +73,7 @@ static slm2_status read_prompt(struct slm2_pref *p, const struct shape *s, json_
 {
     const json_t *system = json_object_get(record, "system");
     json_t *prompt = NULL;
-    for (int i = 0; !prompt && s->prompt[i]; i++) prompt = json_object_get(record, s->prompt[i]);
+    for (int i = 0; (!prompt || json_is_null(prompt)) && s->prompt[i]; i++) prompt = json_object_get(record, s->prompt[i]);
     bool own = before[0].n > 0 || before[1].n > 0, is_text = json_is_string(prompt) && trimmed(message_of("user", prompt)).n;
     if (own && !same_messages(&before[0], &before[1])) return slm2_fail(err, SLM2_EFORMAT, "%s: chosen and rejected do not answer the same prompt", what);
     if (!is_text && !(s->texts && s->lists)) return slm2_fail(err, SLM2_EFORMAT, "%s: \"%s\" is missing, empty or not a text", what, s->prompt[0]);

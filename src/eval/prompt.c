@@ -63,7 +63,7 @@ static size_t index_in(const json_t *texts, const char *s)
     return i;
 }
 
-/* What a key names that is none of the labels, as where a set has both: "C" of 1, 2, 3, or "3" of A, B, C. */
+/* What a key names that is of another kind than the labels, as where a set has both: "C" of 1, 2, 3, or "3" of A, B, C. */
 static size_t place_of(const char *s, size_t n)
 {
     if (!s[0] || s[1]) return n;
@@ -101,7 +101,9 @@ static slm2_status find_gold(const struct slm2_task *t, const json_t *item, stru
                 return st;
             }
             p->gold = index_in(labels, s);
-            if (p->gold == json_array_size(labels)) p->gold = place_of(s, n);
+            const char *first = json_string_value(json_array_get(labels, 0));
+            bool other_kind = first && (*first >= '0' && *first <= '9') != (*s >= '0' && *s <= '9');
+            if (p->gold == json_array_size(labels) && other_kind) p->gold = place_of(s, n);
             json_decref(labels);
         } else if (t->labels.n > 1) {
             for (int i = t->labels.n; i-- > 0;)

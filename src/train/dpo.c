@@ -229,7 +229,6 @@ static slm2_status account_file(const char *label, const struct slm2_pair_file *
 {
     struct slm2_map m;
     char hex[65];
-    if (f->first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", f->first_bad, (long long)f->n[SLM2_PREF_INVALID]);
     SLM2_TRY(slm2_map_open(&m, f->path, err));
     slm2_sha256_hex(m.p, m.n, hex);
     slm2_ledger_file(ledger, &(struct slm2_ledger_file){.path = f->path, .source = label, .sha256 = hex, .language = "", .licence = "", .bytes = (int64_t)m.n, .tokens = f->n_tok,
@@ -288,6 +287,8 @@ static slm2_status account(const char *list, const struct slm2_conf_list *source
     return SLM2_OK;
 }
 
+static slm2_status none_kept(struct slm2_err *err) { return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another"); }
+
 static slm2_status check(const struct opts *o, const struct slm2_config *cfg, struct slm2_err *err)
 {
     if (o->label_smoothing > 0 && o->loss != SLM2_DPO_SIGMOID)
@@ -310,7 +311,8 @@ static void hash_of_all(struct dpo *d, const char *model, struct slm2_tune *tune
     slm2_ledger_run(tune->ledger, "model_sha256", model);
 }
 
-static slm2_status read_pairs(struct set *s, const struct slm2_conf_list *sources, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
+/* Reads one list; the first bad record of each file is told. */
+static slm2_status read_pairs(struct slm2_pairs *p, const struct slm2_conf_list *sources, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
 {
     struct slm2_pair_opts po = slm2_pair_opts_default();
     po.chat = o->tune.chat;
@@ -318,7 +320,10 @@ static slm2_status read_pairs(struct set *s, const struct slm2_conf_list *source
     po.max_len = o->max_len;
     po.max_prompt = o->max_prompt;
     po.rules = (struct slm2_pref_rules){.min_score = o->min_score, .keep_ties = o->keep_ties, .keep_gsm8k_train = o->keep_gsm8k_train, .keep_duplicate_pairs = o->keep_duplicate_pairs};
-    return slm2_pairs_load(&s->p, sources->items, sources->n, tok, &po, err);
+    SLM2_TRY(slm2_pairs_load(p, sources->items, sources->n, tok, &po, err));
+    for (int i = 0; i < p->n_file; i++)
+        if (p->file[i].first_bad[0]) slm2_log(SLM2_WARN, "%s (the first of %lld invalid records)", p->file[i].first_bad, (long long)p->file[i].n[SLM2_PREF_INVALID]);
+    return SLM2_OK;
 }
 
 static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *tune, struct slm2_tune_stage *stage, struct slm2_err *err)
@@ -328,12 +333,11 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
     d->o = o;
     SLM2_TRY(check(o, &tune->t->model->cfg, err));
     for (int i = 0; i < 2; i++) {
-        SLM2_TRY(read_pairs(lists[i].set, lists[i].sources, o, tune->tok, err));
+        SLM2_TRY(read_pairs(&lists[i].set->p, lists[i].sources, o, tune->tok, err));
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
-    if (d->train.p.n == 0) /* said before the reference of the held-out pairs is computed */
-        return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another");
+    if (d->train.p.n == 0) return none_kept(err); /* before the reference of the held-out pairs is computed */
     slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
@@ -364,13 +368,17 @@ slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *t
     if (st == SLM2_OK) st = slm2_tune_look(&look, &o.tune, args, err);
     if (st == SLM2_OK) st = check(&o, &look.cfg, err);
     for (int l = 0; l < 2 && st == SLM2_OK; l++) {
-        st = read_pairs(lists[l].set, lists[l].sources, &o, look.tok, err);
+        st = read_pairs(&lists[l].set->p, lists[l].sources, &o, look.tok, err);
         for (int i = 0; i < lists[l].sources->n && st == SLM2_OK; i++) {
             struct account a = account_of(lists[l].name, lists[l].sources, &lists[l].set->p, i);
             put_account(&a, text);
             slm2_buf_putc(text, '\n');
             json_array_append_new(sets, account_json(&a));
         }
+    }
+    if (st == SLM2_OK && d.train.p.n == 0) {
+        slm2_log(SLM2_INFO, "%s", text->v ? text->v : "");
+        st = none_kept(err);
     }
     if (st == SLM2_OK) {
         const struct slm2_pairs *p = &d.train.p;
