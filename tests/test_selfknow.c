@@ -300,6 +300,29 @@ static void test_accounts(void **state)
     assert_non_null(strstr(err.msg, "message_short"));
 }
 
+static slm2_status count_later(void *user, json_t *j, const char *what, struct slm2_err *err)
+{
+    (void)what, (void)err;
+    *(int *)user += !strcmp(json_string_value(json_object_get(j, "verdict")), "kept") && json_integer_value(json_object_get(j, "positive_try")) > 0;
+    return SLM2_OK;
+}
+
+/* A kept line says at which attempt its positive answer passed; drawing the negative one once set it back to the first. */
+static void test_attempts(void **state)
+{
+    struct slm2_selfdraw_opts o = few();
+    struct slm2_err err;
+    int64_t n_bad;
+    int n_later = 0;
+    (void)state;
+    stop = 0;
+    o.min_words = 3; /* of 4 tokens: many answers are too short at first */
+    o.tries = 8;
+    check_ok(draw_into(in_dir("later"), &o, &err), &err);
+    check_ok(slm2_records_read(in_dir("later/samples.jsonl"), 0, true, count_later, &n_later, &n_bad, &err), &err);
+    assert_true(n_later > 0);
+}
+
 /* An adapter that changes much, as a PEFT folder. */
 static void make_adapter(const char *folder)
 {
@@ -611,7 +634,7 @@ static void test_replay(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_draws_are_the_same), /* before any other has started threads: it forks */
-    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_near_probes), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
+    cmocka_unit_test(test_card), cmocka_unit_test(test_bad_files), cmocka_unit_test(test_shipped), cmocka_unit_test(test_judge), cmocka_unit_test(test_accounts), cmocka_unit_test(test_attempts), cmocka_unit_test(test_goes_on), cmocka_unit_test(test_near_probes), cmocka_unit_test(test_adapter), cmocka_unit_test(test_content_counts),
     cmocka_unit_test(test_other_samples), cmocka_unit_test(test_replay), cmocka_unit_test(test_probes_rise),
 };
 

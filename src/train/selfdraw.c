@@ -307,7 +307,7 @@ static slm2_status draw_answers(struct draw *d, struct item *v, int n, bool posi
     slm2_status st = jobs_open(&j, n, err);
     for (int i = 0; st == SLM2_OK && i < n; i++) {
         if (attempt ? v[i].verdict < SLM2_SELF_P_EMPTY || v[i].verdict > SLM2_SELF_P_UNFIT : v[i].verdict != SLM2_SELF_KEPT) continue;
-        v[i].positive.attempt = attempt;
+        if (positive) v[i].positive.attempt = attempt;
         st = answer_prompt(d, &v[i], positive, &j.ids[j.n], err);
         jobs_put(&j, sampler_of(d, &v[i], positive ? 2 + attempt : 1), positive ? &v[i].positive : &v[i].negative);
     }
