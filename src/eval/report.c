@@ -79,7 +79,10 @@ static json_t *task_json(const struct slm2_eval_args *a, const struct slm2_task 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (*texts[i].value) json_object_set_new(j, texts[i].key, json_string(texts[i].value));
     if (t->items) json_object_set_new(j, "n_items", json_integer((json_int_t)json_array_size(t->items)));
-    if (t->kind != SLM2_TASK_PERPLEXITY) {
+    if (t->kind == SLM2_TASK_PERPLEXITY) {
+        json_object_set_new(j, "n_ctx", json_integer(t->n_ctx));
+        json_object_set_new(j, "stride", json_integer(t->stride));
+    } else {
         json_object_set_new(j, "truncated", json_integer((json_int_t)n_cut));
         json_object_set_new(j, "fewshot_seed", json_integer((json_int_t)slm2_task_draw_seed(t, a->seed)));
     }
