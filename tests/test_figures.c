@@ -488,10 +488,22 @@ static void limits_of_a_context(void **state)
     struct slm2_config cfg = model->cfg;
     cfg.n_ctx = 2304;
     check_ok(slm2_model_trainable(&m, NULL, &cfg, 1, SLM2_FP32, &err), &err);
-    put("pages.jsonl", "{\"page\":\"A page .\"}\n");
-    put("pages.yml", "name: pages\nkind: perplexity\nform: wikitext\ndata: pages.jsonl\nn_ctx: -1\nstride: -1\n");
+    put("pages.jsonl", "{\"page\":\"A page .\"}\n{\"page\":\"\"}\n{\"page\":\" Two , of @-@ them\", \"id\": \"b\"}\n");
+    put("pages.yml", "name: pages\nkind: perplexity\nform: wikitext\ndata: pages.jsonl\nn_ctx: -1\nstride: -1\nmetrics: [word_perplexity, byte_perplexity]\n");
     evaluate((struct slm2_eval_args){.model = m}, (const char *const[]){"pages.yml"}, 1, &r);
-    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(r.samples, "pages"), 0), "n_ctx")), 2304);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(r.json, "configs"), "pages"), "n_ctx")), 2304);
+    /* a record of each page, as the harness has them */
+    const json_t *pages = json_object_get(r.samples, "pages"), *two = json_array_get(pages, 1), *ll = json_array_get(json_array_get(json_object_get(two, "resps"), 0), 0), *by = json_object_get(two, "word_perplexity");
+    assert_true(json_array_size(pages) == 2 && json_integer_value(json_object_get(two, "doc_id")) == 1 && strcmp(string_at(json_object_get(two, "doc"), "id"), "b") == 0);
+    assert_string_equal(string_at(two, "target"), " Two, of-them");
+    assert_string_equal(string_at(json_object_get(json_object_get(two, "arguments"), "gen_args_0"), "arg_0"), " Two, of-them");
+    assert_true(strtod(json_string_value(ll), NULL) == json_real_value(json_array_get(by, 0)) && json_equal(ll, json_array_get(json_object_get(two, "filtered_resps"), 0)));
+    assert_true(json_integer_value(json_array_get(by, 1)) == 6 && json_integer_value(json_array_get(json_object_get(two, "byte_perplexity"), 1)) == 18); /* of the page: '', Two ',' of @-@ them; its bytes */
+    /* python3: sha256(json.dumps(doc, indent=2, ensure_ascii=False)), sha256(" Two, of-them") */
+    assert_string_equal(string_at(two, "doc_hash"), "66124ad9d1a21afeb8d5613d36ca036bb7f9178ba1731786c87b9dac095628e7");
+    assert_string_equal(string_at(two, "prompt_hash"), "2eb639ee5a1d92a1a9da2c215269028dfe7a705d400db49bc2052e51a0dfb863");
+    double sum = json_real_value(json_array_get(json_object_get(json_array_get(pages, 0), "word_perplexity"), 0)) + json_real_value(json_array_get(by, 0));
+    NEAR(slm2_eval_figure(&r, "pages", "word_perplexity", NULL), exp(-sum / 9), 1e-12); /* 3 words and 6 */
     slm2_eval_result_free(&r);
     slm2_model_free(m);
     struct slm2_task t;

@@ -249,6 +249,19 @@ static slm2_status bench_contexts(struct bench *b, double *prefill, struct decod
     return SLM2_OK;
 }
 
+/* What stands behind the rows of a table, or around the list of them, which is taken. */
+static int show_common(struct bench *b, const char *name, json_t *list)
+{
+    if (!b->o->json) {
+        print_common(b);
+        json_decref(list);
+        return 0;
+    }
+    json_t *j = common_json(b, prefill_limit(b).dtype);
+    json_object_set_new(j, name, list);
+    return slm2_cli_json(j);
+}
+
 static int show_contexts(struct bench *b, double *prefill, const struct decoded *d)
 {
     int n = b->o->repeat, rows = (int)b->contexts.n + 1;
@@ -274,15 +287,8 @@ static int show_contexts(struct bench *b, double *prefill, const struct decoded 
         slm2_bench_stat_json(row, "share_of_limit", s.share);
         json_array_append_new(list, row);
     }
-    if (!b->o->json) {
-        printf("context 0: prefill of %d tokens, decoding behind one\n", b->o->n_prompt);
-        print_common(b);
-        json_decref(list);
-        return 0;
-    }
-    json_t *j = common_json(b, prefill_limit(b).dtype);
-    json_object_set_new(j, "contexts", list);
-    return slm2_cli_json(j);
+    if (!b->o->json) printf("context 0: prefill of %d tokens, decoding behind one\n", b->o->n_prompt);
+    return show_common(b, "contexts", list);
 }
 
 /* ---- several sequences at once ------------------------------------------------------------------------------------ */
@@ -332,14 +338,7 @@ static int show_seqs(struct bench *b, double *tps)
         json_object_set_new(row, "ratio", json_real(s.median / one));
         json_array_append_new(list, row);
     }
-    if (!b->o->json) {
-        print_common(b);
-        json_decref(list);
-        return 0;
-    }
-    json_t *j = common_json(b, prefill_limit(b).dtype);
-    json_object_set_new(j, "seqs", list);
-    return slm2_cli_json(j);
+    return show_common(b, "seqs", list);
 }
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */

@@ -75,6 +75,8 @@ void slm2_cli_note(const char *fmt, ...) SLM2_PRINTF(1, 2);         /* a line of
 const char *slm2_cli_isa(void);                                     /* SLM2_ISA, or NULL */
 /* The context of all computation: backend "cpu", the ISA of the environment, so many threads. */
 slm2_status slm2_cli_ctx(struct slm2_ctx *c, int threads, struct slm2_err *err);
+/* Prints text on stdout; SLM2_ENOMEM when it could not be built, SLM2_EIO when it could not be written. */
+slm2_status slm2_cli_print(const struct slm2_buf *text, struct slm2_err *err);
 /* Prints a JSON value as one line on stdout and releases it; 0, or 1 when it could not be built or written. */
 int slm2_cli_json(json_t *j);
 

@@ -401,8 +401,9 @@ int slm2_cmd_ablate(int argc, char **argv)
         else if (o.json) rc = slm2_cli_json(json_incref(j));
         else {
             slm2_ablate_text(&g.g, &text);
-            rc = text.v && !text.failed ? fwrite(text.v, 1, text.n, stdout) != text.n : 1;
-            printf("\n%s/ablate.html\n", o.out);
+            slm2_buf_printf(&text, "\n%s/ablate.html\n", o.out);
+            if (slm2_cli_print(&text, &err) != SLM2_OK) rc = slm2_cli_fail(&err);
+            else rc = 0;
         }
         json_decref(j);
         slm2_buf_free(&text);

@@ -78,8 +78,7 @@ static int run(const struct opts *o, const char *const *models, int n)
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(result));
     else if (st == SLM2_OK) {
         slm2_quant_eval_table(result, &out);
-        st = slm2_buf_check(&out, &err);
-        if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
+        st = slm2_cli_print(&out, &err);
     }
     json_decref(result);
     slm2_buf_free(&out);

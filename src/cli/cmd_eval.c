@@ -81,7 +81,7 @@ static int look(const struct opts *o)
         if (st == SLM2_OK) st = slm2_suite_open(&s, names, n, o->task_dir, o->n_shot, &err);
         if (st == SLM2_OK) st = slm2_show(&s, o->data_dir, o->show, o->seed, o->json, &out, &err);
     }
-    if (st == SLM2_OK) fwrite(out.v ? out.v : "", 1, out.n, stdout);
+    if (st == SLM2_OK) st = slm2_cli_print(&out, &err);
     slm2_suite_free(&s);
     slm2_buf_free(&text);
     slm2_buf_free(&out);
@@ -95,7 +95,7 @@ static slm2_status write_markdown(const struct opts *o, const struct slm2_eval_r
     json_t *tables;
     SLM2_TRY(slm2_reported_read(&tables, o->reported, err));
     slm2_status st = slm2_reported_markdown(r, tables, o->model, &text, err);
-    if (st == SLM2_OK && strcmp(o->markdown, "-") == 0) fwrite(text.v, 1, text.n, stdout);
+    if (st == SLM2_OK && strcmp(o->markdown, "-") == 0) st = slm2_cli_print(&text, err);
     else if (st == SLM2_OK) st = slm2_file_write(o->markdown, text.v, text.n, err);
     json_decref(tables);
     slm2_buf_free(&text);
@@ -130,8 +130,7 @@ static int run(const struct opts *o)
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(r.json));
     else if (st == SLM2_OK && strcmp(o->markdown, "-") != 0) {
         slm2_eval_table(&r, &out);
-        st = slm2_buf_check(&out, &err);
-        if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
+        st = slm2_cli_print(&out, &err);
     }
 done:
     slm2_progress_end();

@@ -200,8 +200,7 @@ static int show(const struct show_opts *o)
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(scores));
     else if (st == SLM2_OK) {
         slm2_mt_table(scores, &out);
-        st = slm2_buf_check(&out, &err);
-        if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
+        st = slm2_cli_print(&out, &err);
     }
     json_decref(scores);
     json_decref(published);

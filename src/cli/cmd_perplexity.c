@@ -77,8 +77,7 @@ static int run(const struct opts *o, const char *const *files, int n)
     else if (st == SLM2_OK) {
         if (*o->against) slm2_compare_text(&c, &out);
         else slm2_ppl_table(&r, &out);
-        st = slm2_buf_check(&out, &err);
-        if (st == SLM2_OK) fwrite(out.v, 1, out.n, stdout);
+        st = slm2_cli_print(&out, &err);
     }
     slm2_buf_free(&out);
     slm2_use_free(&u);

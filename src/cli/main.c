@@ -62,23 +62,22 @@ slm2_status slm2_cli_ctx(struct slm2_ctx *c, int threads, struct slm2_err *err)
     return slm2_ctx_init(c, &(struct slm2_ctx_opts){.isa = slm2_cli_isa(), .n_threads = threads}, err);
 }
 
+slm2_status slm2_cli_print(const struct slm2_buf *text, struct slm2_err *err)
+{
+    SLM2_TRY(slm2_buf_check(text, err));
+    return fwrite(text->v ? text->v : "", 1, text->n, stdout) == text->n ? SLM2_OK : slm2_fail_errno(err, "writing the result");
+}
+
 int slm2_cli_json(json_t *j)
 {
     struct slm2_buf out = {0};
+    struct slm2_err err;
     if (j) slm2_json_dump(j, &out);
     slm2_buf_putc(&out, '\n');
-    struct slm2_err err;
-    int rc = 0;
-    if (!j || slm2_buf_check(&out, &err) != SLM2_OK) {
-        slm2_fail(&err, SLM2_ENOMEM, "no memory for the JSON result");
-        rc = slm2_cli_fail(&err);
-    } else if (fwrite(out.v, 1, out.n, stdout) != out.n) {
-        slm2_fail_errno(&err, "writing the result");
-        rc = slm2_cli_fail(&err);
-    }
+    slm2_status st = j ? slm2_cli_print(&out, &err) : slm2_fail(&err, SLM2_ENOMEM, "no memory for the JSON result");
     slm2_buf_free(&out);
     json_decref(j);
-    return rc;
+    return st ? slm2_cli_fail(&err) : 0;
 }
 
 /* Lines of text, each behind a prefix. */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "eval/answers.h"
+#include "eval/form.h"
 #include "eval/metric.h"
 #include "eval/report.h"
 #include "eval/suite.h"
@@ -188,6 +189,19 @@ static slm2_status put_ppl(struct run *r, const char *name, const struct slm2_pp
     return SLM2_OK;
 }
 
+/* A sample of a document, with the text that was scored. */
+static slm2_status put_document(void *user, const json_t *record, const char *text, size_t n, const struct slm2_ppl *one, struct slm2_err *err)
+{
+    struct run *r = user;
+    struct slm2_buf scored = {0};
+    bool wikitext = strcmp(r->t->form, "wikitext") == 0;
+    slm2_status st = wikitext ? slm2_form_wikitext(text, n, &scored, err) : SLM2_OK;
+    if (st != SLM2_OK) return st;
+    json_t *j = slm2_eval_document_json(r->t, json_array_size(r->samples), record, wikitext ? scored.v : text, wikitext ? scored.n : n, one);
+    slm2_buf_free(&scored);
+    return j && !json_array_append_new(r->samples, j) ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
+}
+
 static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
 {
     const struct slm2_eval_args *a = r->args;
@@ -196,12 +210,14 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.isa = a->isa;
     o.exact = a->exact;
     o.n_threads = a->n_threads;
-    o.n_ctx = r->t->n_ctx < 0 ? a->model->cfg.n_ctx : slm2_min_int(r->t->n_ctx, a->model->cfg.n_ctx); /* 0: as there */
+    o.n_ctx = r->t->n_ctx;
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
     o.max_docs = (int64_t)a->limit;
     o.kept = r->kept;
     o.interrupt = a->interrupt;
+    o.on_doc = r->samples ? put_document : NULL;
+    o.user = r;
     struct slm2_ppl_result *p = calloc(1, sizeof *p);
     if (!p) return slm2_fail(err, SLM2_ENOMEM, "no memory for the languages");
     slm2_status st = slm2_perplexity_files(a->model, a->tok, (const char *const *)r->t->data.items, r->t->data.n, &o, p, err);
@@ -210,11 +226,6 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
         char name[SLM2_EVAL_NAME];
         name_part(name, r->t->name, p->lang[i].lang);
         st = put_ppl(r, name, &p->lang[i].p, err);
-    }
-    if (st == SLM2_OK && r->samples) {
-        json_t *sums = slm2_ppl_result_json(p);
-        json_object_del(sums, "seconds");
-        if (!sums || json_array_append_new(r->samples, sums)) st = slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
     }
     free(p);
     return st;
@@ -290,6 +301,7 @@ static slm2_status open_task(const struct slm2_eval_args *a, const struct slm2_s
     SLM2_TRY(slm2_task_open(t, which->path, &(struct slm2_task_opts){.data_dir = a->data_dir, .part = which->part, .n_shot = which->n_shot, .rules = which->rules, .limit = a->limit, .seed = a->seed}, err));
     *wanted_new = t->max_new;
     t->max_new = slm2_min_int(t->max_new, slm2_max_int(a->model->cfg.n_ctx / 2, 1)); /* the prompt needs room, too */
+    t->n_ctx = slm2_min_int(t->n_ctx < 0 ? a->model->cfg.n_ctx : t->n_ctx ? t->n_ctx : 2048, a->model->cfg.n_ctx); /* 0 as in perplexity.h */
     slm2_status st = check_parts(t, err);
     if (st == SLM2_OK && t->kind == SLM2_TASK_PERPLEXITY && a->limit > 0 && a->limit < 1)
         st = slm2_fail(err, SLM2_EUSAGE, "%s: limit %g is a part of its items, but texts are not counted before they are read; want a whole number, or leave the task out", t->name, a->limit);

@@ -13,7 +13,7 @@
 #include "eval/score.h"
 #include "train/ledger.h"
 
-#define SLM2_EVAL_VERSION 2 /* of the way tasks are scored; a change of numbers changes it */
+#define SLM2_EVAL_VERSION 3 /* of the way tasks are scored; a change of numbers changes it */
 
 struct slm2_eval_args {
     const struct slm2_model *model; /* borrowed */

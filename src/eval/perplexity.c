@@ -181,6 +181,7 @@ static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *to
             slm2_wrap(err, st, "%s: line %llu", path, (unsigned long long)doc.line);
             break;
         }
+        if (o->on_doc && one.n_docs && (st = o->on_doc(o->user, root, doc.text, doc.n, &one, err)) != SLM2_OK) break;
         slm2_ppl_add(&r->all, &one);
         slm2_ppl_add(lang_slot(r, doc.lang ? doc.lang : o->lang ? o->lang : name), &one);
         slm2_progress(name, slm2_corpus_fraction(c), "%.4f bits per byte", slm2_ppl_bits_per_byte(&r->all));

@@ -33,6 +33,9 @@ struct slm2_ppl_opts {
     bool jsonl;         /* every file is JSONL; else by name (.txt and .md, also .gz and .zst: one document) */
     bool wikitext;      /* records {"page"} of WikiText: scored as form.h makes them, words and bytes counted as they are */
     const char *lang;   /* language of records that name none; NULL: the file's name without folder and endings */
+    /* Or NULL: called for each document that counts, in order.  record: as JSON, NULL of a plain text; text[n]: what the file says; one: its sums. */
+    slm2_status (*on_doc)(void *user, const json_t *record, const char *text, size_t n, const struct slm2_ppl *one, struct slm2_err *err);
+    void *user;
 };
 struct slm2_ppl_opts slm2_ppl_opts_default(void);
 

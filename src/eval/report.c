@@ -84,7 +84,10 @@ static json_t *task_json(const struct slm2_eval_args *a, const struct slm2_task 
         if (*texts[i].value) json_object_set_new(j, texts[i].key, json_string(texts[i].value));
     if (t->kind == SLM2_TASK_CHOICE) json_object_set_new(j, "doc_to_choice", *t->contexts ? json_string(t->contexts) : t->choices.n == 1 ? json_string(*(char **)t->choices.items) : strings_json(&t->choices));
     if (t->items) json_object_set_new(j, "n_items", json_integer((json_int_t)json_array_size(t->items)));
-    if (t->kind != SLM2_TASK_PERPLEXITY) {
+    if (t->kind == SLM2_TASK_PERPLEXITY) {
+        json_object_set_new(j, "n_ctx", json_integer(t->n_ctx));
+        json_object_set_new(j, "stride", json_integer(t->stride));
+    } else {
         json_object_set_new(j, "truncated", json_integer((json_int_t)n_cut));
         json_object_set_new(j, "fewshot_seed", json_integer((json_int_t)slm2_task_draw_seed(t, a->seed)));
     }

@@ -28,6 +28,8 @@ struct slm2_eval_sample {
     int n_metric;
 };
 json_t *slm2_eval_sample_json(const struct slm2_eval_sample *s); /* NULL without memory */
+/* The same of a document of a perplexity task: record as slm2_ppl_opts.on_doc has it, scored[n] what went through the model; each metric is [log-likelihood, what it is divided by]. */
+json_t *slm2_eval_document_json(const struct slm2_task *t, size_t item, const json_t *record, const char *scored, size_t n, const struct slm2_ppl *p);
 
 /* match: exact_match, contains, prefix_match of the filtered text with any of the answers, both normalised. */
 slm2_status slm2_eval_match(const struct slm2_task *t, const struct slm2_answer_filter *f, const char *text, size_t n, const json_t *answers, bool match[3], struct slm2_buf *filtered, struct slm2_err *err);

@@ -96,3 +96,21 @@ json_t *slm2_eval_sample_json(const struct slm2_eval_sample *s)
     }
     return j;
 }
+
+json_t *slm2_eval_document_json(const struct slm2_task *t, size_t item, const json_t *record, const char *scored, size_t n, const struct slm2_ppl *p)
+{
+    json_t *text = json_stringn(scored, n), *doc = record ? json_deep_copy(record) : json_pack("{s:O}", "text", text), *ll = number(p->sum_logprob), *metrics = strings(&t->metrics);
+    json_t *j = json_pack("{s:I, s:o, s:O, s:{s:{s:O}}, s:[[O]], s:[O], s:s, s:o}", "doc_id", (json_int_t)item, "doc", doc, "target", text, "arguments", "gen_args_0", "arg_0", text, "resps", ll, "filtered_resps", ll, "filter", "none",
+                          "metrics", metrics);
+    hash_doc(j, json_object_get(j, "doc"));
+    hash_into(j, "prompt_hash", scored, n);
+    hash_into(j, "target_hash", scored, n);
+    for (int k = 0; k < t->metrics.n; k++) {
+        const char *m = ((char *const *)t->metrics.items)[k];
+        int64_t by = strcmp(m, "word_perplexity") == 0 ? p->n_words : strcmp(m, "token_perplexity") == 0 ? p->n_tokens : p->n_bytes;
+        json_object_set_new(j, m, json_pack("[f, I]", p->sum_logprob, (json_int_t)by));
+    }
+    json_decref(text);
+    json_decref(ll);
+    return j;
+}
