@@ -52,7 +52,7 @@ static const struct slm2_opt *find_row(const struct slm2_opt *table, const char 
     return NULL;
 }
 
-static int edit_distance(const char *a, const char *b)
+int slm2_conf_distance(const char *a, const char *b)
 {
     int row[MAX_NAME + 1];
     int n = (int)strnlen(b, MAX_NAME);
@@ -77,8 +77,8 @@ static const char *hint(const struct slm2_opt *table, const char *name, char *ou
     const char *nearest = NULL;
     for (const struct slm2_opt *r = table; r->name; r++) {
         const char *last = strrchr(r->name, '.'); /* the last part alone counts too: lr_peak for train.lr_peak */
-        int d = edit_distance(name, r->name);
-        if (last) d = slm2_min_int(d, edit_distance(name, last + 1) + 1);
+        int d = slm2_conf_distance(name, r->name);
+        if (last) d = slm2_min_int(d, slm2_conf_distance(name, last + 1) + 1);
         if (d < best) {
             best = d;
             nearest = r->name;

@@ -44,6 +44,8 @@ slm2_status slm2_conf_set(const struct slm2_opt *table, void *obj, const char *a
 /* Parses argv[1..argc): options of the table, `--set k=v`, `--` ends options.  Positional arguments are moved to pos[*n_pos]
  * (at most max_pos).  A lone "--help" or "-h" sets *help.  A first YAML positional is the caller's business (see cli.h). */
 slm2_status slm2_conf_args(const struct slm2_opt *table, void *obj, int argc, char **argv, const char **pos, int max_pos, int *n_pos, bool *help, struct slm2_err *err);
+/* Insertions, deletions and replacements that turn a into b, '-' and '_' alike: for "did you mean". */
+int slm2_conf_distance(const char *a, const char *b);
 slm2_status slm2_conf_required(const struct slm2_opt *table, const void *obj, struct slm2_err *err); /* names a required setting that is unset */
 /* choices of a text that names a file or folder to be read */
 extern const char *const slm2_conf_file[];

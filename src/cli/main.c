@@ -169,33 +169,12 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-/* Edits (insert, delete, replace) that turn a into b; long words count as far away. */
-static int distance(const char *a, const char *b)
-{
-    enum { MAX = 24 };
-    int n = (int)strlen(a), m = (int)strlen(b), row[MAX + 1];
-    if (n > MAX || m > MAX) return MAX;
-    for (int j = 0; j <= m; j++) row[j] = j;
-    for (int i = 1; i <= n; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= m; j++) {
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
 static int unknown_command(const char *name)
 {
     const struct command *near = NULL;
     int best = 4;
     for (int i = 0; i < N_COMMAND; i++) {
-        int d = distance(name, commands[i].name);
+        int d = slm2_conf_distance(name, commands[i].name);
         if (d < best) {
             best = d;
             near = &commands[i];

@@ -195,10 +195,34 @@ static slm2_status is_group_file(const char *path, bool *yes, struct slm2_err *e
     return st;
 }
 
+/* "; did you mean \"x\"?" of the tasks' and groups' files of a folder, or nothing when no name is near. */
+static const char *hint(const char *folder, const char *name, char *out, size_t cap)
+{
+    char nearest[256] = "", here[256], dir[PATH];
+    int best = (int)strlen(name) / 3 + 1;
+    for (int groups = 0; groups < 2; groups++) {
+        struct dirent **list;
+        int n = snprintf(dir, sizeof dir, groups ? "%s/groups" : "%s", folder) < PATH ? scandir(dir, &list, is_yaml, by_name) : -1;
+        for (int i = 0; i < n; i++) {
+            snprintf(here, sizeof here, "%.*s", (int)strlen(list[i]->d_name) - 4, list[i]->d_name);
+            int d = slm2_conf_distance(name, here);
+            if (d < best) {
+                best = d;
+                memcpy(nearest, here, sizeof nearest);
+            }
+            free(list[i]);
+        }
+        if (n >= 0) free(list);
+    }
+    out[0] = 0;
+    if (*nearest) snprintf(out, cap, "; did you mean \"%s\"", nearest);
+    return out;
+}
+
 /* ---- names -------------------------------------------------------------------------------------------------------------------- */
 static slm2_status add_name(struct adding *a, const char *name, struct wish w, struct slm2_err *err)
 {
-    char path[PATH];
+    char path[PATH], near[300];
     bool found = false, group = false;
     if (snprintf(path, sizeof path, "%s/groups/%s.yml", a->folder, name) < PATH && slm2_path_exists(path)) return add_group(a, path, w, err);
     if (snprintf(path, sizeof path, "%s/%s.yml", a->folder, name) < PATH && slm2_path_exists(path)) return add_parts(a, path, NULL, w, &found, err);
@@ -209,7 +233,7 @@ static slm2_status add_name(struct adding *a, const char *name, struct wish w, s
     }
     SLM2_TRY(add_folder(a, a->folder, name, w, &found, err));
     if (found) return SLM2_OK;
-    return slm2_fail(err, SLM2_EUSAGE, "\"%s\" is no group, task or part of a task in %s, and no file; `slm2 eval --list` names them", name, a->folder);
+    return slm2_fail(err, SLM2_EUSAGE, "\"%s\" is no group, task or part of a task in %s, and no file%s; `slm2 eval --list` names all", name, a->folder, hint(a->folder, name, near, sizeof near));
 }
 
 slm2_status slm2_suite_open(struct slm2_suite *s, const char *const *names, int n, const char *folder, int n_shot, struct slm2_err *err)
