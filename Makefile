@@ -221,7 +221,7 @@ NEON         = build-neon
 NEON_ROOT    = $(abspath $(NEON))/sysroot
 NEON_LIB     = $(NEON_ROOT)/usr/lib/aarch64-linux-gnu
 NEON_MAKE    = PKG_CONFIG_SYSROOT_DIR=$(NEON_ROOT) PKG_CONFIG_LIBDIR=$(NEON_LIB)/pkgconfig $(SUBMAKE) MPI=0 MODE=release BUILD=$(NEON) \
-               CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS='$(MODE_release) -isystem $(NEON_ROOT)/usr/include' \
+               CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS='$(MODE_release) -isystem $(NEON_ROOT)/usr/include -isystem $(NEON_ROOT)/usr/include/aarch64-linux-gnu' \
                LDFLAGS='-L$(NEON_LIB) -Wl,-rpath-link,$(NEON_LIB):$(NEON_ROOT)/lib/aarch64-linux-gnu'
 NEON_TESTS   = $(filter test_kernels check_kernels check_products,$(notdir $(TESTS)))
 NEON_ONCE    = $(filter check_ops test_quant,$(notdir $(TESTS))) # by the last processor only: they take longer
