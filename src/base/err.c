@@ -22,7 +22,8 @@ static void store(struct slm2_err *err, slm2_status st, const char *text)
     err->status = st;
 }
 
-slm2_status slm2_fail(struct slm2_err *err, slm2_status st, const char *fmt, ...)
+/* names in brackets: clang-tidy reads macros of these names */
+slm2_status (slm2_fail)(struct slm2_err *err, slm2_status st, const char *fmt, ...)
 {
     if (!err) return st;
     char text[sizeof err->msg + 8]; /* apart from err: its own message may be among the arguments */
@@ -34,7 +35,7 @@ slm2_status slm2_fail(struct slm2_err *err, slm2_status st, const char *fmt, ...
     return st;
 }
 
-slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...)
+slm2_status (slm2_wrap)(struct slm2_err *err, slm2_status st, const char *fmt, ...)
 {
     if (!err) return st;
     char context[sizeof err->msg], text[2 * sizeof err->msg + 8];
@@ -62,7 +63,7 @@ const char *slm2_errno_remedy(int code)
     }
 }
 
-slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...)
+slm2_status (slm2_fail_errno)(struct slm2_err *err, const char *fmt, ...)
 {
     int code = errno;
     if (!err) return SLM2_EIO;

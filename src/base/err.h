@@ -11,6 +11,12 @@ slm2_status slm2_wrap(struct slm2_err *err, slm2_status st, const char *fmt, ...
 /* SLM2_EIO with strerror(errno) behind the message, and where errno tells one, a remedy. */
 slm2_status slm2_fail_errno(struct slm2_err *err, const char *fmt, ...) SLM2_PRINTF(2, 3);
 
+#ifdef __clang_analyzer__ /* it does not look into err.c, and would follow paths on which a failure is SLM2_OK */
+#define slm2_fail(err, st, ...) (slm2_fail(err, st, __VA_ARGS__), (st))
+#define slm2_wrap(err, st, ...) (slm2_wrap(err, st, __VA_ARGS__), (st))
+#define slm2_fail_errno(err, ...) (slm2_fail_errno(err, __VA_ARGS__), SLM2_EIO)
+#endif
+
 /* What a person can do about an errno: "make room there, ..."; NULL where it does not tell. */
 const char *slm2_errno_remedy(int code);
 

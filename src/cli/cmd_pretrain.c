@@ -96,25 +96,26 @@ static int print_plan(const struct options *o, const char *what)
 }
 
 /* Opens the ranks, runs, says on rank 0 what came of it. */
-static int train(struct slm2_pretrain_opts *o, const char *what)
+static int train(const struct slm2_pretrain_opts *settings, const char *what)
 {
     static struct slm2_train_result res; /* three paths: large for a stack */
     const struct slm2_comm_opts ranks = {.lost = lost_rank};
+    struct slm2_pretrain_opts o = *settings;
     struct slm2_comm comm;
     struct slm2_err err;
     struct sigaction sa = {.sa_handler = on_cooldown, .sa_flags = SA_RESTART};
-    o->stop = slm2_cli_catch_stop();
-    o->cooldown = &cooldown;
+    o.stop = slm2_cli_catch_stop();
+    o.cooldown = &cooldown;
     sigemptyset(&sa.sa_mask);
     sigaction(SIGUSR1, &sa, NULL);
     slm2_comm_self(&comm);
     slm2_status st = slm2_cli_launched() ? slm2_comm_mpi(&comm, &ranks, &err) : SLM2_OK;
     if (st == SLM2_OK) st = check_ranks(&comm, &err);
     if (st != SLM2_OK) return slm2_cli_fail(&err);
-    o->comm = &comm;
+    o.comm = &comm;
     bool chief = comm.rank == 0;
     if (!chief) slm2_log_sink(NULL, NULL); /* rank 0 speaks for all */
-    st = slm2_pretrain_run(o, what, &res, &err);
+    st = slm2_pretrain_run(&o, what, &res, &err);
     int rc = st == SLM2_OK ? 0 : 1;
     if (chief && st == SLM2_OK) rc = slm2_cli_json(result_json(&res));
     else if (chief && st == SLM2_ESTOP) slm2_cli_note("slm2: %s", err.msg); /* not done yet; the message says how to go on */

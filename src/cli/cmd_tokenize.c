@@ -418,7 +418,8 @@ int slm2_cmd_detokenize(int argc, char **argv)
     struct slm2_err err = {0};
     struct slm2_buf out = {0};
     const char **pos = malloc(MAX_IDS * sizeof *pos);
-    int n_pos = 0, rc = slm2_cli_parse(&detokenize_doc, detokenize_table, &o, argc, argv, pos, pos ? MAX_IDS : 0, &n_pos);
+    if (!pos) return slm2_cli_fail(&(struct slm2_err){SLM2_ENOMEM, "no memory for ids"});
+    int n_pos = 0, rc = slm2_cli_parse(&detokenize_doc, detokenize_table, &o, argc, argv, pos, MAX_IDS, &n_pos);
     if (rc >= 0) goto done;
     if (n_pos && *o.jsonl) {
         rc = slm2_cli_usage("detokenize: ids and --jsonl exclude each other");

@@ -89,7 +89,7 @@ int slm2_cli_stage(const struct slm2_cli_doc *doc, const struct slm2_opt *table,
         memcpy(&extra, all, sizeof extra);
         struct slm2_stage_args args = {.settings = all + at, .isa = slm2_cli_isa(), .stop = slm2_cli_catch_stop()};
         if (slm2_cli_alone(argv[0], &err) != SLM2_OK) rc = slm2_cli_fail(&err);
-        else rc = extra.plan ? show_plan(plan, &args, extra.json) : train(run, &args, extra.json);
+        else rc = plan && extra.plan ? show_plan(plan, &args, extra.json) : train(run, &args, extra.json);
     }
     slm2_conf_free(rows, all);
     free(rows);

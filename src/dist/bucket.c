@@ -11,8 +11,8 @@ slm2_status slm2_buckets_init(struct slm2_buckets *b, size_t flat_elems, size_t 
 {
     size_t total = chunks(flat_elems), per = n_rank == 1 ? total : slm2_min_size(total, bucket_elems ? chunks(bucket_elems) : 1);
     *b = (struct slm2_buckets){.n_rank = n_rank, .flat_elems = flat_elems};
-    size_t n = (total + per - 1) / per;
-    b->v = n <= INT32_MAX / 2 ? calloc(n, sizeof *b->v) : NULL;
+    size_t n = total ? (total + per - 1) / per : 0; /* nothing may be trained at all */
+    b->v = n <= INT32_MAX / 2 ? calloc(n ? n : 1, sizeof *b->v) : NULL;
     if (!b->v) return slm2_fail(err, SLM2_ENOMEM, "no memory for %zu buckets of gradients; use larger ones", n);
     for (size_t hi = total; hi > 0; b->n++) {
         size_t lo = hi > per ? hi - per : 0;

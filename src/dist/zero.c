@@ -82,7 +82,7 @@ slm2_status slm2_zero_bind(struct slm2_zero *z, struct slm2_ctx *ctx, const stru
     z->grad = slm2_model_grad(m);
     if (!m->own) return SLM2_OK; /* one rank, or fp32: norms and biases lie among the weights */
     z->n_vector = list_vectors(z, m, NULL);
-    z->vector = calloc((size_t)z->n_vector, sizeof *z->vector);
+    z->vector = calloc((size_t)z->n_vector + 1, sizeof *z->vector);
     if (!z->vector) return slm2_fail(err, SLM2_ENOMEM, "no memory for %d norms and biases", z->n_vector);
     list_vectors(z, m, z->vector);
     for (int i = 0, r = 0; r < z->buckets.n_rank; r++) {
