@@ -121,7 +121,12 @@ static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *item
     }
     tune->loss = f[LOSS];
     f[ACCURACY] /= n;
-    for (int i = MARGIN; i <= ACCURACY; i++) slm2_ledger_metric(tune->ledger, tune->step + 1, figure_name[i], f[i]);
+    for (int i = LOSS; i <= ACCURACY; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "last_%s", figure_name[i]);
+        slm2_tune_figure(tune, name, f[i]); /* of the run, in the end */
+        if (i != LOSS) slm2_ledger_metric(tune->ledger, tune->step + 1, figure_name[i], f[i]);
+    }
     return SLM2_OK;
 }
 
@@ -338,7 +343,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
     if (d->train.p.n == 0) return none_kept(err); /* before the reference of the held-out pairs is computed */
-    slm2_ledger_figure(tune->ledger, "pairs", d->train.p.n);
+    slm2_tune_figure(tune, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
     hash_of_all(d, model, tune);

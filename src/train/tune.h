@@ -76,7 +76,7 @@ struct slm2_stage_args {
     int threads;                 /* above 0 overrides the file */
     const volatile sig_atomic_t *stop; /* nonzero: finish the update, save, return SLM2_ESTOP; may be NULL */
 };
-enum { SLM2_STAGE_MAX_FIGURES = 24 };
+enum { SLM2_STAGE_MAX_FIGURES = 32 };
 struct slm2_stage_result {
     int64_t n_step, n_new;      /* updates of the whole run; made by this call */
     double loss;                /* of the last update that this call made; NaN: none */
