@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "data/records.h"
 #include "tok/chat.h"
 #include "train/bound.h"
 
@@ -78,8 +79,8 @@ slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o,
 /* lora receives what to->lora points to. */
 static slm2_status trainer_opts(struct slm2_trainer_opts *to, struct slm2_lora_opts *lora, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, struct slm2_err *err)
 {
-    if (strcmp(o->chat, "zephyr") && strcmp(o->chat, "chatml"))
-        return slm2_fail(err, SLM2_EUSAGE, "chat_template \"%s\": want zephyr or chatml", o->chat);
+    enum slm2_chat_template known;
+    SLM2_TRY(slm2_records_template(o->chat, &known, err));
     *to = (struct slm2_trainer_opts){.model_path = o->model, .seed = (uint64_t)o->seed, .precision = (enum slm2_precision)o->precision, .optim = o->optim,
                                      .recompute = o->recompute, .max_tok = o->max_tok, .ctx = {.isa = args->isa, .n_threads = o->threads}};
     return slm2_tune_lora(&o->lora, lora, to, err);
