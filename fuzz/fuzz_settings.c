@@ -78,15 +78,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         slm2_conf_free(slm2_data_table, &build[0]);
         break;
     case 'c':
-        expect(slm2_self_read(&self, path, PROMPT, PROBES, &err), &err);
+        expect(slm2_self_read(&self, path, PROMPT, PROBES, "", &err), &err);
         slm2_self_free(&self); /* whatever came of it */
         break;
     case 'p':
-        expect(slm2_self_read(&self, CARD, path, PROBES, &err), &err);
+        expect(slm2_self_read(&self, CARD, path, PROBES, "", &err), &err);
         slm2_self_free(&self); /* whatever came of it */
         break;
     case 'q':
-        expect(slm2_self_read(&self, CARD, PROMPT, path, &err), &err);
+        expect(slm2_self_read(&self, CARD, PROMPT, path, "", &err), &err);
         slm2_self_free(&self); /* whatever came of it */
         break;
     default: break;

@@ -230,8 +230,7 @@ static slm2_status write_answers(const struct slm2_selfprobe *p, const struct sl
     if (st == SLM2_OK && slm2_path_exists(path)) st = slm2_records_read(path, 0, true, keep_earlier, &earlier, &n_bad, err);
     for (int i = 0; st == SLM2_OK && i < p->self->probes.n; i++) {
         const struct slm2_self_probe *probe = (const struct slm2_self_probe *)p->self->probes.items + i;
-        json_t *text = json_stringn(job[i].text.v ? job[i].text.v : "", job[i].text.n); /* NULL: an answer cut inside a character */
-        json_t *j = json_pack("{s:I, s:s, s:s, s:o, s:b, s:f}", "step", (json_int_t)tune->step, "ask", probe->ask, "fact", probe->fact, "answer", text ? text : json_null(), "right", (int)right[i], "margin", margin[i]);
+        json_t *j = json_pack("{s:I, s:s, s:s, s:o, s:b, s:f}", "step", (json_int_t)tune->step, "ask", probe->ask, "fact", probe->fact, "answer", slm2_json_text(job[i].text.v, job[i].text.n), "right", (int)right[i], "margin", margin[i]);
         if (!j) lines.failed = true;
         slm2_json_dump(j, &lines);
         slm2_buf_putc(&lines, '\n');
