@@ -211,6 +211,7 @@ check-all: ## slow checks: gcc and clang without warnings, all tests under sanit
 
 # What .clang-tidy and tools/cppcheck.txt leave out stands there with its reason; one line of code is excused by NOLINT(name of the check) behind it.
 # the files of other instruction sets are read with their flags by the compiler only
+TIDY_CHUNK = 8
 TIDY_SRC   = $(filter-out $(addprefix src/kernels/,kernels_avx512.c kernels_vnni.c kernels_bf16.c kernels_attn.c peak_avx512.c neon% kernels_neon.c),$(LIB_SRC)) $(CLI_SRC) $(FUZZ_SRC)
 lint: ## static analysis: cppcheck and clang-tidy, each where it is installed; fails at the first finding
 	@if command -v cppcheck >/dev/null; then \

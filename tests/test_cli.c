@@ -403,6 +403,20 @@ static void test_adapter_tokenizer(void **state)
         assert_string_equal(beside, turns);
         free(turns);
     }
+    /* an adapter that brings a vocabulary of another name alone, or a template alone */
+    slm2_buf_clear(&vocab);
+    for (int b = 0; b < 256; b++) slm2_buf_printf(&vocab, "%c%c== %d\n", digits[b >> 2], digits[(b & 3) << 4], b);
+    const char *form = slm2_chat_jinja(SLM2_CHAT_CHATML);
+    assert_int_equal(slm2_dir_make("w", &err) || slm2_dir_make("f", &err), SLM2_OK);
+    assert_int_equal(symlink("../a/adapter_config.json", "w/adapter_config.json") || symlink("../a/adapter_model.safetensors", "w/adapter_model.safetensors"), 0);
+    assert_int_equal(symlink("../a/adapter_config.json", "f/adapter_config.json") || symlink("../a/adapter_model.safetensors", "f/adapter_model.safetensors"), 0);
+    assert_int_equal(slm2_file_write("w/bytes.tiktoken", vocab.v, vocab.n, &err) || slm2_file_write("f/chat_template.jinja", form, strlen(form), &err), SLM2_OK);
+    expect("merge --model base --adapter w --out mw", 0, "mw: base with w", NULL);
+    assert_true(slm2_path_exists("mw/bytes.tiktoken") && !slm2_path_exists("mw/tokenizer.json"));
+    expect("generate --model mw --prompt hi -n 1 --json", 0, "[104,105]", NULL);
+    expect("merge --model base --adapter f --out mf", 0, "mf: base with f", NULL);
+    enum slm2_chat_template found;
+    assert_true(slm2_path_exists("mf/tokenizer.json") && slm2_chat_detect("mf", &found) && found == SLM2_CHAT_CHATML);
     free(beside);
     free(other);
     slm2_buf_free(&vocab);

@@ -203,7 +203,7 @@ static void test_run(void)
     snprintf(ledger_path, sizeof ledger_path, "%s/run.sqlite", folder);
     struct slm2_ledger *l;
     must(slm2_ledger_open(&l, ledger_path, "eval", &err), &err);
-    struct slm2_eval_args a = {.model = m, .tok = tok, .tasks = paths, .n_tasks = 3, .n_threads = 1, .samples = true, .ledger = l, .prefix = "sft."};
+    struct slm2_eval_args a = {.model = m, .tok = tok, .tasks = paths, .n_tasks = 3, .n_shot = -1, .n_threads = 1, .samples = true, .ledger = l, .prefix = "sft."};
     struct slm2_eval_result r, again;
     must(slm2_eval(&a, &r, &err), &err);
     double v = -1, se, de = slm2_eval_figure(&r, "pick.de", "acc", NULL), en = slm2_eval_figure(&r, "pick.en", "acc", NULL), acc = slm2_eval_figure(&r, "pick", "acc", &se);

@@ -148,6 +148,7 @@ static void evaluate(struct slm2_eval_args a, const char *const *names, int n, s
         tasks[i] = path[i];
     }
     if (!a.model) a.model = model;
+    a.n_shot = -1;
     a.tok = tok;
     a.tasks = tasks;
     a.n_tasks = n;
@@ -415,7 +416,7 @@ static void harness_names(void **state)
     put("marks.jsonl", "{\"q\":\"one\",\"c\":[\"x\",\"y\"],\"a\":[1,0]}\n{\"q\":\"two\",\"c\":[\"x\",\"y\"],\"a\":[0,1]}\n");
     put("mc_new.yml", "name: mc_new\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\n");
     put("mc_old.yml", "name: mc_old\nprompt: '{q}'\ndata: marks.jsonl\nchoices: c\ngold: a\nmetrics: [mc2]\nrules: v0.3\n");
-    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .seed = 2, .limit = 0.75};
+    struct slm2_eval_args a = {.model = model, .tok = tok, .model_name = "m", .n_shot = -1, .seed = 2, .limit = 0.75};
     for (int n = 1; n <= 2; n++) {
         evaluate(a, both, n, &r);
         json_t *j = slm2_harness_json(&r, &a);
@@ -492,9 +493,13 @@ static void limits_of_a_context(void **state)
     put("pages.yml", "name: pages\nkind: perplexity\nform: wikitext\ndata: pages.jsonl\nn_ctx: -1\nstride: -1\nmetrics: [word_perplexity, byte_perplexity]\n");
     evaluate((struct slm2_eval_args){.model = m}, (const char *const[]){"pages.yml"}, 1, &r);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(r.json, "configs"), "pages"), "n_ctx")), 2304);
+    struct slm2_eval_result part;
+    evaluate((struct slm2_eval_args){.model = m, .limit = 0.3}, (const char *const[]){"pages.yml"}, 1, &part); /* one page of three */
+    assert_int_equal(json_array_size(json_object_get(part.samples, "pages")), 1);
+    slm2_eval_result_free(&part);
     /* a record of each page, as the harness has them */
     const json_t *pages = json_object_get(r.samples, "pages"), *two = json_array_get(pages, 1), *ll = json_array_get(json_array_get(json_object_get(two, "resps"), 0), 0), *by = json_object_get(two, "word_perplexity");
-    assert_true(json_array_size(pages) == 2 && json_integer_value(json_object_get(two, "doc_id")) == 1 && strcmp(string_at(json_object_get(two, "doc"), "id"), "b") == 0);
+    assert_true(json_array_size(pages) == 2 && json_integer_value(json_object_get(two, "doc_id")) == 2 && strcmp(string_at(json_object_get(two, "doc"), "id"), "b") == 0);
     assert_string_equal(string_at(two, "target"), " Two, of-them");
     assert_string_equal(string_at(json_object_get(json_object_get(two, "arguments"), "gen_args_0"), "arg_0"), " Two, of-them");
     assert_true(strtod(json_string_value(ll), NULL) == json_real_value(json_array_get(by, 0)) && json_equal(ll, json_array_get(json_object_get(two, "filtered_resps"), 0)));
@@ -517,7 +522,7 @@ static slm2_status try_tasks(const char *first, const char *second, struct slm2_
     char path[2][300];
     snprintf(path[0], sizeof path[0], "%s", in_dir(first));
     snprintf(path[1], sizeof path[1], "%s", in_dir(second));
-    return slm2_eval(&(struct slm2_eval_args){.model = model, .tok = tok, .tasks = (const char *const[]){path[0], path[1]}, .n_tasks = 2, .n_threads = 1}, r, err);
+    return slm2_eval(&(struct slm2_eval_args){.model = model, .tok = tok, .n_shot = -1, .tasks = (const char *const[]){path[0], path[1]}, .n_tasks = 2, .n_threads = 1}, r, err);
 }
 
 /* Missing data of the last task stop a list before its first is computed; parts with a long common beginning stay apart. */

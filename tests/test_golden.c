@@ -578,10 +578,16 @@ static void dpo_gradient(struct golden *g, struct pairs *p, const json_t *j, str
         snprintf(what, sizeof what, "dpo beta %s: %s, max abs", beta_key, lists[i].key);
         golden_within(g, what, list_error(json_object_get(ref, lists[i].key), lists[i].got, sizeof *p->terms / sizeof(double), p->n), tol(g, lists[i].tol, lists[i].tol_bf16));
     }
-    int n_near = 0; /* margins that rounding may turn */
-    for (int i = 0; i < p->n; i++) n_near += fabs(json_number_value(json_array_get(json_object_get(ref, "margin"), (size_t)i))) <= tol(g, lists[0].tol, lists[0].tol_bf16);
-    snprintf(what, sizeof what, "dpo beta %s: accuracy, difference", beta_key);
-    golden_within(g, what, fabs(accuracy - num(ref, "accuracy")), (double)n_near / p->n + 1e-12);
+    int n_turned = 0, n_right = 0; /* signs that differ though no rounding may turn them */
+    for (int i = 0; i < p->n; i++) {
+        double want = json_number_value(json_array_get(json_object_get(ref, "margin"), (size_t)i)), got = p->terms[i].margin;
+        n_turned += fabs(want) > tol(g, lists[0].tol, lists[0].tol_bf16) && (want > 0) != (got > 0);
+        n_right += got > 0;
+    }
+    snprintf(what, sizeof what, "dpo beta %s: margins of another sign", beta_key);
+    golden_within(g, what, n_turned, 0);
+    snprintf(what, sizeof what, "dpo beta %s: accuracy is the share of margins above 0, difference", beta_key);
+    golden_within(g, what, fabs(accuracy - (double)n_right / p->n), 1e-12);
     slm2_trainer_begin(t);
     slm2_trainer_forward(t, &p->b);
     slm2_trainer_backward(t, &p->b);

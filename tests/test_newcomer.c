@@ -12,6 +12,7 @@ static char here[PATH_MAX], built[PATH_MAX]; /* the source tree, the program tha
 static int enter(void **state)
 {
     snprintf(built, sizeof built, "%s", program);
+    unsetenv("SLM2_SHARE");
     return !getcwd(here, sizeof here) || make_dir(state) || chdir(dir);
 }
 
@@ -57,9 +58,9 @@ static void test_installed(void **state)
     works_here();
     shell("mkdir -p other && mv inst/share/slm2 other/shared");
     snprintf(program, sizeof program, "%s/inst/bin/slm2", dir);
-    expect("sft configs/sft-nano.yml --plan", 1, NULL, "inst/share/slm2, ");
+    expect("sft configs/no.yml --plan", 1, NULL, "inst/share/slm2, ");
     shell("export SLM2_SHARE=%s/other/shared; inst/bin/slm2 eval --list > list && grep -q '^leaderboard ' list", dir);
-    shell("! SLM2_SHARE=nowhere inst/bin/slm2 eval --list 2> said; grep -q 'configs/tasks was looked for in this folder and in nowhere' said");
+    shell("! SLM2_SHARE=nowhere inst/bin/slm2 eval --list 2> said && grep -q 'configs/tasks was looked for in this folder and in nowhere' said");
     strcpy(program, built);
 }
 
@@ -117,8 +118,10 @@ static void test_stages_say(void **state)
     expect("logits --model sft/final --ids 1", 2, NULL, "sft/final: is a LoRA adapter, not a model; name its base, nano as the model and this folder with --adapter");
     expect("sft configs/sft-nano.yml --model sft/final --plan", 2, NULL, "lora.adapter");
     expect("logits --model sft --ids 1", 2, NULL, "sft: is the folder of a run, not a model; what came out of it is sft/final");
-    expect("selfknow configs/selfknow.yml --model nano --plan --base no-base", 1, NULL, "no-base: no such file or folder");
-    expect("selfknow configs/selfknow.yml --model nano --plan --base ''", 0, "10000 messages are to be drawn, with two answers each", NULL);
+#define SELF "selfknow configs/selfknow.yml --model nano --plan --set other_chat=[] --set other_text="
+    expect(SELF "[nope.jsonl]", 1, NULL, "nope.jsonl: no such file (other_text)"); /* not behind ten thousand draws */
+    expect(SELF "[] --base no-base", 0, "10000 messages", "no-base: no such model yet");
+    expect(SELF "[] --base ''", 0, "10000 messages are to be drawn, with two answers each", NULL);
     expect("logits --model nano --adapter sft --ids 1", 2, NULL, "sft: is the folder of a run, not an adapter; what came out of it is sft/final");
     expect("logits --model nano --adapter sft/final --ids 1", 0, "logit", "the tokenizer is the adapter's own");
 }
@@ -136,7 +139,8 @@ static void test_changed_setting_is_named(void **state)
         {"data:\n" B A "n_ctx: 8\n", "data:\n" B "n_ctx: 8\n", "setting data[1].path was another when this run began (then a list, now nothing)"},
         {"data:\n    - path:\n        - \"b\"\n      repeat: 1\n", "data:\n" B, "setting data[0].path[1] was another when this run began (then nothing, now \"c\")"},
         {"valid: []\n", "valid:\n" A, "setting valid was another when this run began (then [], now a list)"},
-        {"a: 1\n", "a: 1\nb: 2\n", "setting b was another when this run began (then nothing, now 2)"},
+        {"a: 1\nc: \"x\"\nd: 1\n", "a: 1\nb: \"\"\nc: \"x\"\nd: 1\n", "setting b was another when this run began (then nothing, now \"\")"},
+         {"a: 1\n", "a: 1\nb: 2\n", "setting b was another when this run began (then nothing, now 2)"},
         {"", "a: 1\n", "setting a was another when this run began (then nothing, now 1)"},
         {"- - -x\n:\n", "a: 1\n", "x: setting "}};
     struct slm2_err err;

@@ -92,7 +92,7 @@ static void test_figures(void **state)
     assert_true(fabs(number(m[2], "perplexity_ratio") - number(m[2], "token_perplexity") / number(o, "token_perplexity")) < 1e-12);
     /* scores, too */
     struct slm2_eval_result r;
-    check_ok(slm2_eval(&(struct slm2_eval_args){.model = q4, .tok = tok, .tasks = &task, .n_tasks = 1, .n_threads = 1}, &r, &err), &err);
+    check_ok(slm2_eval(&(struct slm2_eval_args){.model = q4, .tok = tok, .tasks = &task, .n_tasks = 1, .n_shot = -1, .n_threads = 1}, &r, &err), &err);
     for (size_t i = 0; i < 3; i++) {
         const json_t *acc = json_object_get(json_object_get(json_object_get(m[i], "tasks"), "tiny"), "acc");
         assert_true(number(acc, "difference") == number(acc, "value") - number(acc, "original"));

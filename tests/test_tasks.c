@@ -444,6 +444,7 @@ static void test_gold(void **state)
         {"gold: answer\nlabels: names", "\"answer\": \"2\", \"names\": [\"A\", \"B\", \"C\"]", 1},
         {"gold: answer\nlabels: names", "\"answer\": \"3\", \"names\": [\"0\", \"1\", \"2\"]", -1},
         {"gold: answer\nlabels: names", "\"answer\": \"E\", \"names\": [\"A\", \"B\", \"C\"]", -1},
+        {"gold: answer\nlabels: names", "\"answer\": \"E\", \"names\": [\"A\", \"B\"]", -1}, /* one label less than answers */
         {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": 2.0", 1},
         {"gold: answer\nlabels: [\"1\", \"2\", \"3\"]", "\"answer\": \"\"", -1},
     };
@@ -826,7 +827,7 @@ static void test_run(void **state)
     const char *few[] = {"gsm8k", "winogrande", "hellaswag"};
     struct slm2_eval_args b = a;
     const char *golden_out = getenv("SLM2_GOLDEN_OUT");
-    a.n_shot = -1;
+    a.n_shot = 0;
     a.samples = true;
     a.bootstrap_iters = -1;
     if (golden_out) a.backend = "ref";

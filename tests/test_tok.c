@@ -480,6 +480,16 @@ static void test_write_hf(void **state)
     assert_true(slm2_tok_in_dir(dir) && slm2_chat_detect(dir, &tmpl) && tmpl == SLM2_CHAT_CHATML);
     assert_ok(slm2_tok_open(&back, dir, &err), &err);
     assert_same_tokenizer(arcade, back);
+    /* the vocabulary of a model: named, the adapter's, beside the weights, ours */
+    char model[400];
+    snprintf(model, sizeof model, "%s/model.safetensors", dir);
+    const struct { const char *vocab, *adapter, *model; bool bundled; } of[] = {{"", dir, "no/model", false}, {NULL, NULL, model, false}, {"", "", dir, false}, {"bundled", "no", "no/model", false}, {"", "no", "no/model", true}};
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        bool bundled;
+        assert_ok(slm2_tok_of_model(&again, &bundled, of[i].vocab, of[i].adapter, of[i].model, &err), &err);
+        assert_int_equal(bundled, of[i].bundled);
+        slm2_tok_free(again);
+    }
     /* what was read is written again, byte for byte */
     struct slm2_buf one = {0}, two = {0};
     char path[400];

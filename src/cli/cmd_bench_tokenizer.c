@@ -12,7 +12,7 @@ struct tok_opts {
     bool json;
 };
 static const struct slm2_opt tok_table[] = {
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct tok_opts, tokenizer), .help = "file of the tokenizer; default: the bundled one"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct tok_opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the bundled one"},
     {.name = "repeat", .type = SLM2_OPT_INT, .offset = offsetof(struct tok_opts, repeat), .lo = 1, .hi = 1000, .def = "3", .help = "runs; the best counts", .alias = 'r'},
     SLM2_CLI_THREADS(struct tok_opts),
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tok_opts, json), .help = "one JSON object"},
@@ -27,7 +27,7 @@ static const struct slm2_cli_doc tok_doc = {
 
 static slm2_status read_all(struct slm2_buf *text, const char *const *file, int n_file, struct slm2_err *err)
 {
-    for (int i = 0; i < n_file; i++) SLM2_TRY(slm2_file_read(text, file[i], (size_t)1 << 32, err));
+    for (int i = 0; i < n_file; i++) SLM2_TRY(slm2_file_read(text, slm2_share_arg(file[i]), (size_t)1 << 32, err));
     return slm2_buf_check(text, err);
 }
 

@@ -14,7 +14,8 @@
 struct opts {
     char *tokenizer, *out, *data_dir, *task_dir;
     struct slm2_conf_list text, tasks; /* of char * */
-    int64_t max_docs, max_tokens, limit;
+    int64_t max_docs, max_tokens;
+    double limit;
     int n_ctx, stride, threads;
     bool json, exact;
 };
@@ -24,12 +25,12 @@ static const struct slm2_opt table[] = {
     {OPT(tasks, STRS), .def = "[]", .help = "names of groups and tasks (slm2 eval --list), YAML files, folders of them, for scores; separated by commas"},
     {OPT(data_dir, STR), .help = "folder of the benchmarks' data: SET/items.jsonl, SET/pool.jsonl"},
     {OPT(task_dir, STR), .def = "configs/tasks", .choices = slm2_conf_file, .help = "folder where names of tasks are looked up"},
-    {OPT(limit, INT64), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task; 0: all"},
+    {OPT(limit, DOUBLE), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task, the first ones; below 1 a part of them; 0: all"},
     {OPT(n_ctx, INT), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens of a window; 0: the model's context, at most 2048"},
     {OPT(stride, INT), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens from window to window; 0: disjoint windows"},
     {OPT(max_docs, INT64), .lo = 0, .hi = 1e15, .def = "0", .help = "documents that count; 0: all"},
     {OPT(max_tokens, INT64), .lo = 0, .hi = 1e15, .def = "0", .help = "tokens that count; 0: all"},
-    {OPT(tokenizer, STR), .help = "file of the tokenizer; default: the original's, else the bundled one"},
+    {OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the original's, else the bundled one"},
     {OPT(out, STR), .help = "file for the figures as JSON, its folder is made; as RUN/compare.json they are in `slm2 report RUN`", .alias = 'o'},
     {OPT(json, BOOL), .help = "the figures as one JSON object instead of the tables"},
     SLM2_USE_EXACT(struct opts, "false"),
@@ -45,14 +46,6 @@ static const struct slm2_cli_doc doc = {
                 "slm2 compare stablelm-2-1_6b q8_0.gguf q4_k_m.gguf --text wiki.txt --n-ctx 512 --tasks nano,piqa --data-dir eval --limit 200 --out runs/big/compare.json",
 };
 
-/* The folder of a file, made where it is not there: before the long computation, not behind it. */
-static slm2_status make_folder_of(const char *path, struct slm2_err *err)
-{
-    char dir[4096];
-    SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
-    return slm2_dir_make(dir, err);
-}
-
 static int run(const struct opts *o, const char *const *models, int n)
 {
     struct slm2_err err;
@@ -67,7 +60,7 @@ static int run(const struct opts *o, const char *const *models, int n)
     slm2_status st = slm2_use_split(&o->tasks, &text, &tasks, &n_tasks, &err);
     if (st == SLM2_OK) st = slm2_use_open(&u, &(struct slm2_use_opts){.model = models[0], .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
     if (st == SLM2_OK) st = slm2_use_need_tok(&u, models[0], &err);
-    if (st == SLM2_OK) st = make_folder_of(o->out, &err);
+    if (st == SLM2_OK) st = slm2_cli_folder_of(o->out, &err);
     if (st == SLM2_OK)
         st = slm2_quant_eval(&(struct slm2_quant_eval_args){.original = models[0], .model = u.model, .tok = u.tok, .files = models + 1, .n_files = n - 1, .texts = o->text.items, .n_texts = o->text.n,
                                                             .text = {.isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs,

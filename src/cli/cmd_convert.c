@@ -16,7 +16,7 @@ struct opts {
 static const struct slm2_opt table[] = {
     {.name = "dtype", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, dtype), .def = "keep", .help = "type of the matrices: keep, F32, F16, BF16; Q8_0, Q4_0, Q4_1 in .gguf files"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of a GGUF file; default: from the source"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "vocabulary to put in; default: the source's own, else Arcade100k when the model has rows for it"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "vocabulary to put in; default: the source's own, else Arcade100k when the model has rows for it"},
     {.name = "chat_template", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, chat_template), .help = "zephyr, chatml or a file of Jinja text; default: the source's own"},
     {.name = "max_shard_mb", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_shard_mb), .lo = 0, .hi = 1e9, .def = "5000", .help = "largest safetensors file, 1e6 bytes; 0: one file"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "what was written, tensor by tensor, as JSON"},

@@ -72,7 +72,7 @@ struct stats_opts {
     bool json;
 };
 static const struct slm2_opt stats_table[] = {
-    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct stats_opts, vocab), .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct stats_opts, vocab), .choices = slm2_conf_file, .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct stats_opts, json), .help = "one JSON object"},
     {.name = NULL}};
 

@@ -314,7 +314,7 @@ static slm2_status tasks_of(struct demo *d, const char *model, const char *label
     struct slm2_eval_result r = {0};
     const char *tasks[] = {"nano"};
     SLM2_TRY(slm2_model_open(&m, model, err));
-    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir), .n_shot = -1, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
+    struct slm2_eval_args a = {.model = m, .tok = d->tok, .model_name = label, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir), .n_shot = 0, .isa = slm2_cli_isa(), .n_threads = d->o->threads, .interrupt = slm2_cli_catch_stop()};
     slm2_status st = slm2_eval(&a, &r, err);
     if (st == SLM2_OK) {
         *accuracy = slm2_eval_figure(&r, NULL, "acc", NULL);
@@ -390,7 +390,7 @@ static slm2_status quantise(struct demo *d, struct slm2_err *err)
     }
     SLM2_TRY(slm2_model_open(&m, files[0], err));
     struct slm2_quant_eval_args a = {.original = files[0], .model = m, .tok = d->tok, .files = files + 1, .n_files = N - 1, .texts = &text, .n_texts = 1,
-                                     .text = {.isa = slm2_cli_isa(), .n_threads = d->o->threads, .jsonl = true}, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir)};
+                                     .text = {.isa = slm2_cli_isa(), .n_threads = d->o->threads, .jsonl = true, .interrupt = slm2_cli_catch_stop()}, .tasks = tasks, .n_tasks = 1, .task_dir = in_share("configs/tasks", dir)};
     slm2_status st = slm2_quant_eval(&a, &result, err);
     if (st == SLM2_OK) {
         double base = slm2_json_show_number(json_object_get(result, "original"), "token_perplexity");

@@ -10,8 +10,8 @@ int slm2_cmd_dpo(int argc, char **argv)
                  "The log-probabilities of the reference (the model that training starts from) are computed once and stored: another run, or this\n"
                  "one gone on with, takes them from there.  Stopped or killed, the same command goes on with the same bits.  `slm2 report` draws\n"
                  "rewards and log-probabilities; docs/ALIGNMENT.md tells why both usually fall.\n"
-                 "--plan refuses what a run would refuse, reads the pairs, and prints what is kept and why, updates and memory.",
-        .examples = "slm2 dpo configs/dpo-nano.yml\nslm2 dpo configs/dpo/stablelm-2-1_6b.yml --lr-peak 1e-6 --loss ipo\n"
+                 "--plan refuses settings and data that a run would refuse, reads the pairs, and prints what is kept and why, updates and memory.",
+        .examples = "slm2 dpo configs/dpo-nano.yml\nslm2 dpo configs/dpo/stablelm-2-1_6b.yml --plan --json\nslm2 dpo configs/dpo/stablelm-2-1_6b.yml --lr-peak 1e-6 --loss ipo\n"
                     "slm2 dpo configs/dpo/stablelm-2-1_6b.yml --set 'data=[{format: orca_dpo_pairs, path: orca_rlhf.jsonl}, my_pairs.jsonl]'",
         .yaml_first = true,
     };

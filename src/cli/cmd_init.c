@@ -22,7 +22,7 @@ static const struct slm2_opt table[] = {
     {.name = "config", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, config), .def = "!", .choices = slm2_conf_file, .help = "YAML file with the numbers of the model under `model:`; a pre-training file will do"},
     {.name = "out", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, out), .def = "!", .help = "folder to write", .alias = 'o'},
     {.name = "dtype", .type = SLM2_OPT_ENUM, .offset = offsetof(struct opts, dtype), .def = "bf16", .help = "type of the weights", .choices = dtype_names},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "tokenizer to put beside the weights; default: the bundled Arcade100k where its ids fit"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "tokenizer to put beside the weights; default: the bundled Arcade100k where its ids fit"},
     SLM2_USE_FORCE(struct opts),
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "the result as one JSON object"},
     SLM2_CLI_SEED(struct opts),

@@ -47,7 +47,7 @@ static const struct slm2_opt answer_table[] = {
     {.name = "seqs", OPT(seqs, INT), .lo = 1, .hi = 1024, .def = "8", .help = "conversations at once; changes the speed and the memory, never an answer"},
     {.name = "n_ctx", OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of a conversation; 0: the model's context", .alias = 'c'},
     {.name = "limit", OPT(limit, INT64), .lo = 0, .hi = 1e12, .def = "0", .help = "questions, from the first; 0: all"},
-    {.name = "tokenizer", OPT(tokenizer, STR), .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {.name = "tokenizer", OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
     {.name = "json", OPT(json, BOOL), .help = "what was done as one JSON object"},
     SLM2_USE_EXACT(struct answer_opts, "false"),
     SLM2_CLI_SEED(struct answer_opts),
@@ -194,7 +194,7 @@ static int show(const struct show_opts *o)
     int rc = 0;
     slm2_status st = read_data(&d, o->data, false, &err);
     if (st == SLM2_OK) st = slm2_mt_scores(&d, o->judgements, *o->judge ? o->judge : NULL, &scores, &err);
-    if (st == SLM2_OK && slm2_path_exists(o->reported)) st = slm2_reported_read(&published, o->reported, &err);
+    if (st == SLM2_OK && (slm2_path_exists(o->reported) || strcmp(o->reported, "assets/eval/reported.json") != 0)) st = slm2_reported_read(&published, o->reported, &err);
     if (st == SLM2_OK) slm2_mt_published(scores, published);
     if (st == SLM2_OK && *o->out) st = slm2_json_write(scores, o->out, &err);
     if (st == SLM2_OK && o->json) rc = slm2_cli_json(json_incref(scores));

@@ -58,7 +58,7 @@ static json_t *result_json(const struct slm2_train_result *r)
     json_t *j = json_pack("{s:I, s:I, s:f, s:f, s:s, s:s, s:s}", "step", (json_int_t)r->step, "tokens", (json_int_t)r->n_tok, "wall_s", r->wall_s, "tokens_per_s", r->tok_per_s,
                           "model", r->model_dir, "checkpoint", r->ckpt_dir, "ledger", r->ledger);
     const struct { const char *key; double v; } real[] = {{"loss_first", r->loss_first}, {"loss", r->loss}, {"valid_loss_first", r->metric_before}, {"valid_loss", r->metric}, {"comm_share", r->comm_share}};
-    for (size_t i = 0; j && i < sizeof real / sizeof real[0]; i++) json_object_set_new(j, real[i].key, isfinite(real[i].v) ? json_real(real[i].v) : json_null());
+    for (size_t i = 0; j && i < sizeof real / sizeof real[0]; i++) json_object_set_new(j, real[i].key, slm2_json_real(real[i].v, NULL));
     const struct slm2_train_time *t = &r->time;
     if (j) json_object_set_new(j, "time_s", json_pack("{s:f, s:f, s:f, s:f, s:f}", "steps", t->step_s, "data", t->data_s, "ledger", t->ledger_s, "validation", t->valid_s, "checkpoints", t->ckpt_s));
     return j;

@@ -24,7 +24,7 @@ static const struct slm2_opt table[] = {
     {.name = "max_tokens", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_tokens), .lo = 1, .hi = 1e9, .def = "4096", .help = "tokens of the text that count"},
     {.name = "n_ctx", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_ctx), .lo = 2, .hi = 1 << 20, .def = "512", .help = "window of the perplexity, at most the model's context"},
     {.name = "name", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, name), .help = "general.name of the result; default: from the source"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .help = "vocabulary to put in; default: the source's own"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "vocabulary to put in; default: the source's own"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "everything, tensor by tensor, as JSON"},
     SLM2_USE_FORCE(struct opts),
     SLM2_CLI_THREADS(struct opts),

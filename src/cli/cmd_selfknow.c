@@ -11,7 +11,7 @@ int slm2_cmd_selfknow(int argc, char **argv)
                  "Probes that it never saw, and the losses of held-out documents and conversations, are measured before and after;\n"
                  "RUN/answers.jsonl has the answers to the probes.\n"
                  "Stopped or killed at any moment, the same command goes on.  docs/ALIGNMENT.md explains the files.\n"
-                 "--plan refuses what a run would refuse and prints updates and memory, and of samples that are there what was kept and why; it draws nothing.",
+                 "--plan refuses settings and data that a run would refuse and prints updates and memory, and of samples that are there what was kept and why; it draws nothing.",
         .examples = "slm2 selfknow configs/selfknow-nano.yml\nslm2 selfknow configs/selfknow.yml --set lr_peak=1e-5 -t 2",
         .yaml_first = true,
     };

@@ -14,8 +14,8 @@
 struct tokenize_opts { char *vocab, *jsonl, *text; bool nfc, special, count, json; int threads; };
 
 static const struct slm2_opt tokenize_table[] = {
-    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, vocab), .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
-    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, jsonl), .help = "lines {\"text\", \"allowed_special\": \"all\"|\"none\", \"norm\": \"nfc\"|\"none\"} (- is stdin), a line {\"ids\"} each"},
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, vocab), .choices = slm2_conf_file, .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
+    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, jsonl), .choices = slm2_conf_file, .help = "lines {\"text\", \"allowed_special\": \"all\"|\"none\", \"norm\": \"nfc\"|\"none\"} (- is stdin), a line {\"ids\"} each"},
     {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct tokenize_opts, text), .help = "text to encode, instead of a file"},
     {.name = "nfc", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, nfc), .def = "true", .help = "normalise to NFC first, where the vocabulary does; --no-nfc: leave the text as it is"},
     {.name = "special", .type = SLM2_OPT_BOOL, .offset = offsetof(struct tokenize_opts, special), .help = "special strings become their ids; without it they are ordinary text"},
@@ -301,8 +301,8 @@ done:
 struct detokenize_opts { char *vocab, *jsonl; bool skip_special, json; };
 
 static const struct slm2_opt detokenize_table[] = {
-    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, vocab), .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
-    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, jsonl), .help = "lines {\"ids\": [...]} (- is stdin), a line {\"text\"} each"},
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, vocab), .choices = slm2_conf_file, .help = ".tiktoken, tokenizer.json, GGUF or a folder; the bundled Arcade100k"},
+    {.name = "jsonl", .type = SLM2_OPT_STR, .offset = offsetof(struct detokenize_opts, jsonl), .choices = slm2_conf_file, .help = "lines {\"ids\": [...]} (- is stdin), a line {\"text\"} each"},
     {.name = "skip_special", .type = SLM2_OPT_BOOL, .offset = offsetof(struct detokenize_opts, skip_special), .help = "special tokens give no text"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct detokenize_opts, json), .help = "print {\"text\"}; bytes that are not UTF-8 become U+FFFD there"},
     {.name = NULL}};

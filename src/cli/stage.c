@@ -33,9 +33,9 @@ static struct slm2_opt *join(const struct slm2_opt *table, size_t at)
 static json_t *result_json(const struct slm2_stage_result *r)
 {
     json_t *figures = json_object();
-    for (int i = 0; figures && i < r->n_figure; i++) json_object_set_new(figures, r->figure[i].name, isfinite(r->figure[i].value) ? json_real(r->figure[i].value) : json_null());
+    for (int i = 0; figures && i < r->n_figure; i++) json_object_set_new(figures, r->figure[i].name, slm2_json_real(r->figure[i].value, NULL));
     return json_pack("{s:o, s:I, s:I, s:o, s:f, s:s}", "figures", figures, "updates", (json_int_t)r->n_step, "new_updates", (json_int_t)r->n_new, "loss",
-                     isfinite(r->loss) ? json_real(r->loss) : json_null(), "wall_s", r->wall_s, "model", r->final_dir);
+                     slm2_json_real(r->loss, NULL), "wall_s", r->wall_s, "model", r->final_dir);
 }
 
 static int train(slm2_stage_fn *run, const struct slm2_stage_args *args, bool json)

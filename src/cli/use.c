@@ -13,39 +13,21 @@
 #include "io/gguf.h"
 #include "model/lora.h"
 
-/* The bundled vocabulary serves a model that brings none, when its ids fit. */
-static slm2_status open_bundled(struct slm2_use *u, struct slm2_err *err)
-{
-    SLM2_TRY(slm2_tok_open(&u->tok, NULL, err));
-    if (slm2_tok_n_vocab(u->tok) <= slm2_model_vocab_size(u->model)) return SLM2_OK;
-    slm2_tok_free(u->tok);
-    u->tok = NULL;
-    return SLM2_OK;
-}
-
 /* Where the files beside the weights lie: the model's path, or the folder of that file. */
 static slm2_status folder_of(const char *model, char *dir, size_t cap, struct slm2_err *err)
 {
     return slm2_path_is_dir(model) ? slm2_path_join(dir, cap, model, "", err) : slm2_path_folder(dir, cap, model, err);
 }
 
+/* The bundled vocabulary serves a model that brings none, when its ids fit. */
 static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
 {
-    if (o->tokenizer && *o->tokenizer) return slm2_tok_open(&u->tok, strcmp(o->tokenizer, "bundled") == 0 ? NULL : o->tokenizer, err);
-    if (o->adapter && *o->adapter && slm2_tok_in_dir(o->adapter)) { /* what it was trained with */
-        slm2_log(SLM2_INFO, "%s: the tokenizer is the adapter's own (--tokenizer names another)", o->adapter);
-        return slm2_tok_open(&u->tok, o->adapter, err);
-    }
-    if (slm2_path_ends(o->model, ".gguf")) {
-        struct slm2_err own;
-        if (slm2_tok_open(&u->tok, o->model, &own) == SLM2_OK) return SLM2_OK;
-        u->tok = NULL;
-        slm2_log(SLM2_DEBUG, "%s: no tokenizer in it: %s", o->model, own.msg);
-        return open_bundled(u, err);
-    }
-    char dir[4096];
-    SLM2_TRY(folder_of(o->model, dir, sizeof dir, err));
-    return slm2_tok_in_dir(dir) ? slm2_tok_open(&u->tok, dir, err) : open_bundled(u, err);
+    bool bundled;
+    SLM2_TRY(slm2_tok_of_model(&u->tok, &bundled, o->tokenizer, o->adapter, o->model, err));
+    if (!bundled || slm2_tok_n_vocab(u->tok) <= slm2_model_vocab_size(u->model)) return SLM2_OK;
+    slm2_tok_free(u->tok);
+    u->tok = NULL;
+    return SLM2_OK;
 }
 
 slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
@@ -79,6 +61,14 @@ void slm2_use_free(struct slm2_use *u)
     slm2_model_free(u->model);
     slm2_tok_free(u->tok);
     *u = (struct slm2_use){0};
+}
+
+slm2_status slm2_cli_folder_of(const char *path, struct slm2_err *err)
+{
+    char dir[4096];
+    if (!*path || !strcmp(path, "-")) return SLM2_OK;
+    SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
+    return slm2_dir_make(dir, err);
 }
 
 slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err)

@@ -23,6 +23,7 @@ struct slm2_use_opts {
 };
 slm2_status slm2_use_open(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err); /* on failure nothing is held */
 void slm2_use_free(struct slm2_use *u);
+slm2_status slm2_cli_folder_of(const char *path, struct slm2_err *err); /* the folder of a result, made where it is not there: before the long computation, not behind it; "" and "-" want none */
 slm2_status slm2_use_need_tok(const struct slm2_use *u, const char *model, struct slm2_err *err); /* SLM2_EUSAGE without tokenizer */
 
 /* A field `adapter` of the settings, and its row. */

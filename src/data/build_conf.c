@@ -28,7 +28,7 @@ static const struct slm2_opt source_table[] = {
 #define D(field) offsetof(struct slm2_data_opts, field)
 const struct slm2_opt slm2_data_table[] = {
     {.name = "out", .type = SLM2_OPT_STR, .offset = D(out), .def = "!", .help = "folder to build", .alias = 'o'},
-    {.name = "vocab", .type = SLM2_OPT_STR, .offset = D(vocab), .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
+    {.name = "vocab", .type = SLM2_OPT_STR, .offset = D(vocab), .choices = slm2_conf_file, .help = "tokenizer file or folder; empty: the bundled Arcade100k"},
     {.name = "sources", .type = SLM2_OPT_LIST, .offset = D(sources), .def = "!", .sub = source_table, .sub_size = sizeof(struct slm2_data_source_opts), .help = "what to read"},
     {.name = "filters", .type = SLM2_OPT_LIST, .offset = D(filters), .sub = slm2_quality_table, .sub_size = sizeof(struct slm2_quality_opts), .help = "sets of rules for quality; see configs/data-filtered.yml"},
     {.name = "filter", .type = SLM2_OPT_STR, .offset = D(filter), .help = "set of rules for sources that name none; empty: none"},

@@ -241,6 +241,10 @@ static slm2_status compare_file(struct group *p, const struct slm2_tok *tok, con
         if ((st = slm2_corpus_next(corpus, &doc, &more, err)) != SLM2_OK || !more) break;
         for (int k = 0; k < p->n_side; k++) c[k].n_bad += slm2_verdict_is_bad(doc.verdict);
         if (doc.verdict != SLM2_LINE_OK) continue;
+        if (o->interrupt && *o->interrupt) {
+            st = slm2_fail(err, SLM2_ESTOP, "stopped");
+            break;
+        }
         st = compare_text(p, tok, doc.text, doc.n, o->max_tokens > 0 ? o->max_tokens - c->n_tokens : 0, c, err);
         if (st != SLM2_OK) {
             slm2_wrap(err, st, "%s: line %llu", path, (unsigned long long)doc.line);

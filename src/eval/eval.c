@@ -30,6 +30,7 @@ struct run { /* of one task */
     size_t n;        /* items */
     double *value;   /* [n * n_metric] */
     json_t *samples; /* or NULL */
+    size_t n_doc;    /* documents seen, also those without a token to predict */
 };
 
 static const char *str_at(const struct slm2_conf_list *l, int i) { return ((char **)l->items)[i]; }
@@ -194,10 +195,12 @@ static slm2_status put_document(void *user, const json_t *record, const char *te
 {
     struct run *r = user;
     struct slm2_buf scored = {0};
+    size_t doc_id = r->n_doc++;
+    if (one->n_docs == 0) return SLM2_OK;
     bool wikitext = strcmp(r->t->form, "wikitext") == 0;
     slm2_status st = wikitext ? slm2_form_wikitext(text, n, &scored, err) : SLM2_OK;
     if (st != SLM2_OK) return st;
-    json_t *j = slm2_eval_document_json(r->t, json_array_size(r->samples), record, wikitext ? scored.v : text, wikitext ? scored.n : n, one);
+    json_t *j = slm2_eval_document_json(r->t, doc_id, record, wikitext ? scored.v : text, wikitext ? scored.n : n, one);
     slm2_buf_free(&scored);
     return j && !json_array_append_new(r->samples, j) ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for the samples");
 }
@@ -213,7 +216,10 @@ static slm2_status run_perplexity(struct run *r, struct slm2_err *err)
     o.n_ctx = r->t->n_ctx;
     o.stride = r->t->stride;
     o.wikitext = strcmp(r->t->form, "wikitext") == 0;
-    o.max_docs = (int64_t)a->limit;
+    if (a->limit > 0 && a->limit < 1) {
+        SLM2_TRY(slm2_perplexity_count((const char *const *)r->t->data.items, r->t->data.n, &o, &o.max_docs, err));
+        o.max_docs = (int64_t)ceil((double)o.max_docs * a->limit);
+    } else o.max_docs = (int64_t)a->limit;
     o.kept = r->kept;
     o.interrupt = a->interrupt;
     o.on_doc = r->samples ? put_document : NULL;
@@ -303,8 +309,6 @@ static slm2_status open_task(const struct slm2_eval_args *a, const struct slm2_s
     t->max_new = slm2_min_int(t->max_new, slm2_max_int(a->model->cfg.n_ctx / 2, 1)); /* the prompt needs room, too */
     t->n_ctx = slm2_min_int(t->n_ctx < 0 ? a->model->cfg.n_ctx : t->n_ctx ? t->n_ctx : 2048, a->model->cfg.n_ctx); /* 0 as in perplexity.h */
     slm2_status st = check_parts(t, err);
-    if (st == SLM2_OK && t->kind == SLM2_TASK_PERPLEXITY && a->limit > 0 && a->limit < 1)
-        st = slm2_fail(err, SLM2_EUSAGE, "%s: limit %g is a part of its items, but texts are not counted before they are read; want a whole number, or leave the task out", t->name, a->limit);
     if (st != SLM2_OK) slm2_task_free(t);
     return st;
 }
@@ -420,7 +424,7 @@ slm2_status slm2_eval(const struct slm2_eval_args *a, struct slm2_eval_result *r
     double start = slm2_now_s();
     *result = (struct slm2_eval_result){0};
     slm2_status st = slm2_eval_begin(a, result, err);
-    if (st == SLM2_OK) st = slm2_suite_open(&suite, a->tasks, a->n_tasks, a->task_dir, a->n_shot < 0 ? 0 : a->n_shot > 0 ? a->n_shot : -1, err);
+    if (st == SLM2_OK) st = slm2_suite_open(&suite, a->tasks, a->n_tasks, a->task_dir, a->n_shot, err);
     if (st == SLM2_OK && a->keep) st = key_of(a, &key, err);
     for (int i = 0; i < suite.n_task && suite.n_task > 1 && st == SLM2_OK; i++) {
         st = check_task(a, &suite.task[i], err);

@@ -1,6 +1,6 @@
 /* eval.h - benchmark tasks: a YAML definition, a JSONL file of items, a model; figures with their standard errors.
  *
- *     struct slm2_eval_args a = {.model = m, .tok = tok, .tasks = paths, .n_tasks = 2};
+ *     struct slm2_eval_args a = {.model = m, .tok = tok, .tasks = paths, .n_tasks = 2, .n_shot = -1};
  *     struct slm2_eval_result r;
  *     slm2_status st = slm2_eval(&a, &r, &err);
  *     double acc = slm2_eval_figure(&r, "nano_choice", "acc", NULL);
@@ -25,7 +25,7 @@ struct slm2_eval_args {
     const char *task_dir;           /* where names are looked up; NULL: configs/tasks */
     const char *data_dir;           /* where the tasks' data lie; NULL: only beside their YAML files */
     double limit;                   /* items of each task; below 1 a part of them, rounded up; 0: all */
-    int n_shot;                     /* > 0 overrides the tasks' own; 0: theirs; < 0: none */
+    int n_shot;                     /* examples before each item; -1: the tasks' own */
     int64_t seed;                   /* added to the seed of each task */
     const char *backend, *isa;
     bool exact;                     /* as in struct slm2_ctx_opts */

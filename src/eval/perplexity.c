@@ -157,9 +157,37 @@ static slm2_status measure(struct slm2_scorer *s, const struct slm2_tok *tok, co
     return slm2_kept_sync(o->kept, err);
 }
 
+static const struct slm2_fields pages = {.text = "page", .id = "id", .lang = "lang", .license = "license"}; /* of wikitext */
+
+static slm2_status open_corpus(struct slm2_corpus **c, const char *path, const struct slm2_ppl_opts *o, struct slm2_err *err)
+{
+    return slm2_corpus_open(c, path, o->jsonl ? SLM2_CORPUS_JSONL : SLM2_CORPUS_AUTO, (size_t)1 << 30, err);
+}
+
+slm2_status slm2_perplexity_count(const char *const *paths, int n_paths, const struct slm2_ppl_opts *o, int64_t *n, struct slm2_err *err)
+{
+    *n = 0;
+    for (int i = 0; i < n_paths; i++) {
+        struct slm2_corpus *c;
+        struct slm2_raw raw;
+        struct slm2_doc doc;
+        bool more = true;
+        SLM2_TRY(open_corpus(&c, paths[i], o, err));
+        slm2_status st;
+        while ((st = slm2_corpus_read(c, &raw, &more, err)) == SLM2_OK && more) {
+            json_t *root = NULL;
+            slm2_corpus_judge(&raw, o->wikitext ? &pages : NULL, &doc, &root);
+            *n += doc.verdict == SLM2_LINE_OK;
+            json_decref(root);
+        }
+        slm2_corpus_close(c);
+        SLM2_TRY(st);
+    }
+    return SLM2_OK;
+}
+
 static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_ppl_result *r, struct slm2_err *err)
 {
-    static const struct slm2_fields pages = {.text = "page", .id = "id", .lang = "lang", .license = "license"};
     struct slm2_corpus *c;
     struct slm2_doc doc;
     struct slm2_raw raw;
@@ -167,7 +195,7 @@ static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *to
     char name[32];
     bool more = true;
     name_of(path, name, sizeof name);
-    SLM2_TRY(slm2_corpus_open(&c, path, o->jsonl ? SLM2_CORPUS_JSONL : SLM2_CORPUS_AUTO, (size_t)1 << 30, err));
+    SLM2_TRY(open_corpus(&c, path, o, err));
     slm2_status st = SLM2_OK;
     while (!enough(o, &r->all)) {
         json_decref(root);
@@ -175,13 +203,14 @@ static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *to
         if ((st = slm2_corpus_read(c, &raw, &more, err)) != SLM2_OK || !more) break;
         slm2_corpus_judge(&raw, o->wikitext ? &pages : NULL, &doc, &root);
         r->n_bad += slm2_verdict_is_bad(doc.verdict);
-        if (doc.verdict != SLM2_LINE_OK) continue;
         struct slm2_ppl one = {0};
+        if (doc.verdict == SLM2_LINE_EMPTY && o->on_doc && (st = o->on_doc(o->user, root, "", 0, &one, err)) != SLM2_OK) break;
+        if (doc.verdict != SLM2_LINE_OK) continue;
         if ((st = measure(s, tok, &doc, o, r, &one, err)) != SLM2_OK) {
             slm2_wrap(err, st, "%s: line %llu", path, (unsigned long long)doc.line);
             break;
         }
-        if (o->on_doc && one.n_docs && (st = o->on_doc(o->user, root, doc.text, doc.n, &one, err)) != SLM2_OK) break;
+        if (o->on_doc && (st = o->on_doc(o->user, root, doc.text, doc.n, &one, err)) != SLM2_OK) break;
         slm2_ppl_add(&r->all, &one);
         slm2_ppl_add(lang_slot(r, doc.lang ? doc.lang : o->lang ? o->lang : name), &one);
         slm2_progress(name, slm2_corpus_fraction(c), "%.4f bits per byte", slm2_ppl_bits_per_byte(&r->all));

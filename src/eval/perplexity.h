@@ -33,7 +33,7 @@ struct slm2_ppl_opts {
     bool jsonl;         /* every file is JSONL; else by name (.txt and .md, also .gz and .zst: one document) */
     bool wikitext;      /* records {"page"} of WikiText: scored as form.h makes them, words and bytes counted as they are */
     const char *lang;   /* language of records that name none; NULL: the file's name without folder and endings */
-    /* Or NULL: called for each document that counts, in order.  record: as JSON, NULL of a plain text; text[n]: what the file says; one: its sums. */
+    /* Or NULL: called for each document, in order.  record: as JSON, NULL of a plain text; text[n]: what the file says; one: its sums, n_docs 0 where there is no token to predict. */
     slm2_status (*on_doc)(void *user, const json_t *record, const char *text, size_t n, const struct slm2_ppl *one, struct slm2_err *err);
     void *user;
 };
@@ -49,6 +49,8 @@ struct slm2_ppl_result {
     int n_ctx, stride;  /* as used */
     double seconds;
 };
+/* The documents in these files; jsonl and wikitext of o say how they are read. */
+slm2_status slm2_perplexity_count(const char *const *paths, int n_paths, const struct slm2_ppl_opts *o, int64_t *n, struct slm2_err *err);
 /* Every document by itself, EOS before it.  Files are text or JSONL {"text", "lang"}, plain, .gz or .zst.  m and tok are borrowed. */
 slm2_status slm2_perplexity_files(const struct slm2_model *m, const struct slm2_tok *tok, const char *const *paths, int n_paths, const struct slm2_ppl_opts *o, struct slm2_ppl_result *r, struct slm2_err *err);
 slm2_status slm2_perplexity_file(const struct slm2_model *m, const struct slm2_tok *tok, const char *path, const struct slm2_ppl_opts *o, struct slm2_ppl_result *r, struct slm2_err *err);

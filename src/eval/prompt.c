@@ -103,7 +103,7 @@ static slm2_status find_gold(const struct slm2_task *t, const json_t *item, stru
             p->gold = index_in(labels, s);
             const char *first = json_string_value(json_array_get(labels, 0));
             bool other_kind = first && (*first >= '0' && *first <= '9') != (*s >= '0' && *s <= '9');
-            if (p->gold == json_array_size(labels) && other_kind) p->gold = place_of(s, n);
+            if (p->gold == json_array_size(labels)) p->gold = other_kind ? place_of(s, n) : n; /* labels may be fewer than answers */
             json_decref(labels);
         } else if (t->labels.n > 1) {
             for (int i = t->labels.n; i-- > 0;)

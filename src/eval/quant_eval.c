@@ -57,7 +57,7 @@ static slm2_status model_json(const char *path, const struct slm2_model *m, json
 /* ---- tasks ----------------------------------------------------------------------------------------------------------------------- */
 static slm2_status score(const struct slm2_quant_eval_args *a, const char *path, const struct slm2_model *m, bool exact, struct slm2_eval_result *r, struct slm2_err *err)
 {
-    struct slm2_eval_args e = {.model = m, .tok = a->tok, .model_name = path, .tasks = a->tasks, .n_tasks = a->n_tasks, .task_dir = a->task_dir, .data_dir = a->data_dir, .limit = a->limit, .backend = a->text.backend, .isa = a->text.isa, .exact = exact,
+    struct slm2_eval_args e = {.model = m, .tok = a->tok, .model_name = path, .tasks = a->tasks, .n_tasks = a->n_tasks, .task_dir = a->task_dir, .data_dir = a->data_dir, .n_shot = -1, .limit = a->limit, .interrupt = a->text.interrupt, .backend = a->text.backend, .isa = a->text.isa, .exact = exact,
                                .n_threads = a->text.n_threads};
     slm2_status st = slm2_eval(&e, r, err);
     return st == SLM2_OK ? st : slm2_wrap(err, st, "%s", path);

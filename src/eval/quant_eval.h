@@ -21,7 +21,7 @@ struct slm2_quant_eval_args {
     const char *const *tasks;      /* [n_tasks] as in slm2_eval; none: no scores */
     int n_tasks;
     const char *task_dir, *data_dir; /* as in slm2_eval */
-    int64_t limit;                 /* items of each task; 0: all */
+    double limit;                  /* items of each task, below 1 a part of them; 0: all */
 };
 /* Tasks and their data are looked at first: what is missing is said before anything is computed.
  * {"original": {"file", "bytes", "bits_per_weight", "token_perplexity"}, "tokens", "documents", "n_ctx", "stride", "models": [{"file", "bytes", "bits_per_weight", "token_perplexity",

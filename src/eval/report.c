@@ -50,7 +50,7 @@ slm2_status slm2_eval_begin(const struct slm2_eval_args *a, struct slm2_eval_res
     r->samples = a->samples ? json_object() : NULL;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) json_object_set_new(r->json, parts[i], json_object());
     json_t *config = json_pack("{s:s, s:s, s:i, s:o, s:o, s:I, s:i}", "model", a->model_name ? a->model_name : "", "program", "slm2 " SLM2_VERSION, "eval_version", SLM2_EVAL_VERSION, "limit",
-                               slm2_eval_limit_json(a->limit), "n_shot", a->n_shot ? json_integer(a->n_shot < 0 ? 0 : a->n_shot) : json_null(), "seed", (json_int_t)a->seed, "n_ctx", a->model->cfg.n_ctx);
+                               slm2_eval_limit_json(a->limit), "n_shot", a->n_shot < 0 ? json_null() : json_integer(a->n_shot), "seed", (json_int_t)a->seed, "n_ctx", a->model->cfg.n_ctx);
     if (config && a->adapter && *a->adapter) json_object_set_new(config, "adapter", json_string(a->adapter));
     if (!config || json_object_set_new(r->json, "config", config)) return slm2_fail(err, SLM2_ENOMEM, "no memory for the result");
     return SLM2_OK;

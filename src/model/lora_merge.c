@@ -1,4 +1,5 @@
 /* lora_merge.c - the weights that base model and adapter are together, written as a model of its own. */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include "base/num.h"
 #include "io/safetensors.h"
 #include "model/lora.h"
+#include "tok/chat.h"
 #include "tok/tok.h"
 
 enum { ROWS = 128 }; /* of a matrix merged at a time */
@@ -87,12 +89,28 @@ static slm2_status copy_file(const char *from, const char *to, const char *name,
     return st;
 }
 
-/* config.json comes last: without it a folder is no model. */
+static bool holds_template(const char *name) { return !strcmp(name, "chat_template.jinja") || !strcmp(name, "tokenizer_config.json"); }
+
+/* The vocabulary's files in a folder; with_template: also those that may hold the template. */
+static slm2_status copy_vocab(const char *from, const char *out, bool with_template, struct slm2_err *err)
+{
+    DIR *d = opendir(from);
+    slm2_status st = d ? SLM2_OK : slm2_fail_errno(err, "%s: cannot list the folder", from);
+    for (struct dirent *f; st == SLM2_OK && (f = readdir(d));)
+        if (slm2_tok_is_file(f->d_name) && (with_template || !holds_template(f->d_name))) st = copy_file(from, out, f->d_name, true, err);
+    if (d) closedir(d);
+    return st;
+}
+
+/* What slm2_tok_of_model and the commands with --adapter would use of both.  config.json comes last: without it a folder is no model. */
 static slm2_status copy_files(const char *base, const char *adapter, const char *out, struct slm2_err *err)
 {
-    static const char *const vocab[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "arcade100k.tiktoken", "chat_template.jinja"};
-    const char *from = slm2_tok_in_dir(adapter) ? adapter : base;
-    for (size_t i = 0; i < sizeof vocab / sizeof vocab[0]; i++) SLM2_TRY(copy_file(from, out, vocab[i], false, err));
+    enum slm2_chat_template t;
+    bool own_vocab = slm2_tok_in_dir(adapter), own_template = slm2_chat_detect(adapter, &t);
+    SLM2_TRY(copy_vocab(own_vocab ? adapter : base, out, own_vocab || !own_template, err));
+    if (own_template && !own_vocab) SLM2_TRY(copy_file(adapter, out, "chat_template.jinja", false, err));
+    if (own_template && !own_vocab) SLM2_TRY(copy_file(adapter, out, "tokenizer_config.json", false, err));
+    if (own_vocab && !own_template) SLM2_TRY(copy_file(base, out, "chat_template.jinja", false, err));
     SLM2_TRY(copy_file(base, out, "generation_config.json", false, err));
     return copy_file(base, out, "config.json", true, err);
 }

@@ -203,16 +203,6 @@ slm2_status convert_put_vocab(struct slm2_gguf_writer *w, const struct convert_s
 }
 
 /* ---- folders --------------------------------------------------------------------------------------------------------------- */
-static bool vocab_file(const char *name)
-{
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-                                        "chat_template.jinja", "generation_config.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!strcmp(name, names[i])) return true;
-    }
-    return has_suffix(name, ".tiktoken");
-}
-
 static slm2_status copy_file(const char *from_dir, const char *to_dir, const char *name, struct slm2_err *err)
 {
     char from[4096], to[4096];
@@ -236,7 +226,7 @@ slm2_status convert_write_vocab(const char *dir, const struct convert_source *s,
         struct dirent *f;
         snprintf(note, 96, "%s", folder_has_vocab(s->path) ? "the folder's own" : "none");
         while (st == SLM2_OK && (f = readdir(d))) {
-            if (vocab_file(f->d_name)) st = copy_file(s->path, dir, f->d_name, err);
+            if (slm2_tok_is_file(f->d_name) || !strcmp(f->d_name, "generation_config.json")) st = copy_file(s->path, dir, f->d_name, err);
         }
         closedir(d);
         return st;

@@ -7,6 +7,10 @@
 /* Like slm2_tok_open, from the bytes of a file; the kind is seen from the content.  what: name for messages. */
 slm2_status slm2_tok_open_memory(struct slm2_tok **tok, const void *bytes, size_t n, const char *what, struct slm2_err *err);
 bool slm2_tok_in_dir(const char *dir); /* whether slm2_tok_open finds a file of a vocabulary in this folder */
+bool slm2_tok_is_file(const char *name); /* a file that belongs to a vocabulary, by its name in a model's folder; chat_template.jinja too */
+/* The vocabulary that belongs to a model: the one named (vocab; "bundled" for ours), else that in the adapter's folder, which a line says, else the model's own (in its
+ * folder, beside the file, or in the GGUF file), else the bundled one, which *bundled tells.  Empty or NULL: none named, no adapter. */
+slm2_status slm2_tok_of_model(struct slm2_tok **tok, bool *bundled, const char *vocab, const char *adapter, const char *model, struct slm2_err *err);
 /* Flags that the vocabulary's own settings ask for: SLM2_TOK_NFC when it normalises (Arcade100k does), else 0. */
 int slm2_tok_flags_default(const struct slm2_tok *tok);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/num.h"
 
 /* The bundled ranks, 1.7 MB of text; licence in assets/NOTICE. */
@@ -445,4 +446,33 @@ int32_t slm2_tok_special_id(const struct slm2_tok *tok, const char *text)
         while (at >= 0 && tok->node[at].byte != (uint8_t)*text) at = tok->node[at].next;
     }
     return at > 0 && slm2_tok_is_special(tok, tok->node[at].id) ? tok->node[at].id : -1;
+}
+
+bool slm2_tok_is_file(const char *name)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return true;
+    return slm2_path_ends(name, ".tiktoken");
+}
+
+slm2_status slm2_tok_of_model(struct slm2_tok **tok, bool *bundled, const char *vocab, const char *adapter, const char *model, struct slm2_err *err)
+{
+    char dir[4096];
+    struct slm2_err own;
+    *bundled = false;
+    if (vocab && *vocab) return slm2_tok_open(tok, strcmp(vocab, "bundled") ? vocab : NULL, err);
+    if (adapter && *adapter && slm2_tok_in_dir(adapter)) { /* what it was trained with */
+        slm2_log(SLM2_INFO, "%s: the tokenizer is the adapter's own", adapter);
+        return slm2_tok_open(tok, adapter, err);
+    }
+    if (slm2_path_ends(model, ".gguf")) {
+        if (slm2_tok_open(tok, model, &own) == SLM2_OK) return SLM2_OK;
+        slm2_log(SLM2_DEBUG, "%s: no tokenizer in it: %s", model, own.msg);
+    } else {
+        SLM2_TRY(slm2_path_is_dir(model) ? slm2_path_join(dir, sizeof dir, model, "", err) : slm2_path_folder(dir, sizeof dir, model, err));
+        if (slm2_tok_in_dir(dir)) return slm2_tok_open(tok, dir, err);
+    }
+    *bundled = true;
+    return slm2_tok_open(tok, NULL, err);
 }

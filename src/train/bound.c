@@ -72,6 +72,20 @@ static void put_value(struct slm2_buf *out, const char *line, bool there)
     else slm2_buf_printf(out, "%.*s", (int)(n - skip < 300 ? n - skip : 300), line + skip);
 }
 
+static bool same_key(const char *a, const char *b)
+{
+    size_t n = strcspn(a, ":\n"), m = strcspn(b, ":\n");
+    return a[n] != ':' || b[m] != ':' || (n == m && !memcmp(a, b, n)); /* values of a list have none */
+}
+
+/* Whether a line of text has the key that `line` begins with. */
+static bool has_key(const char *text, const char *line)
+{
+    for (; *text; text += line_length(text), text += *text == '\n')
+        if (same_key(text, line)) return true;
+    return false;
+}
+
 slm2_status slm2_bound_agree(const char *old, const char *now, const char *path, struct slm2_err *err)
 {
     struct place place = {.n = 0};
@@ -84,9 +98,13 @@ slm2_status slm2_bound_agree(const char *old, const char *now, const char *path,
         old += a + 1;
         now += b + 1;
     }
-    /* a line further right is one that the other text lacks */
+    /* a line further right is one that the other text lacks, and so is one with another key: whichever of both comes again below is of both texts */
     size_t left = strspn(old, " "), right = strspn(now, " ");
     bool old_more = *old && (!*now || left > right), new_more = *now && (!*old || right > left);
+    if (!old_more && !new_more && !same_key(old, now)) {
+        new_more = has_key(now, old);
+        old_more = !new_more;
+    }
     step_into(&place, old_more ? old : now);
     name_of(&place, &name);
     put_value(&then, old, !new_more);

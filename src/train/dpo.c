@@ -121,11 +121,11 @@ static slm2_status step(void *user, struct slm2_tune *tune, const uint32_t *item
     }
     tune->loss = f[LOSS];
     f[ACCURACY] /= n;
-    for (int i = LOSS; i <= ACCURACY; i++) {
+    for (int i = LOSS + 1; i <= ACCURACY; i++) { /* the loss is shown with all stages' */
         char name[40];
         snprintf(name, sizeof name, "last_%s", figure_name[i]);
         slm2_tune_figure(tune, name, f[i]); /* of the run, in the end */
-        if (i != LOSS) slm2_ledger_metric(tune->ledger, tune->step + 1, figure_name[i], f[i]);
+        slm2_ledger_metric(tune->ledger, tune->step + 1, figure_name[i], f[i]);
     }
     return SLM2_OK;
 }

@@ -71,7 +71,7 @@ static slm2_status judge(struct slm2_pretrain *r, const struct slm2_step_stats *
 {
     const struct slm2_guard_opts *g = &r->o->guard;
     char why[160];
-    enum slm2_guard_verdict verdict = slm2_guard_judge(&r->guard, g, stats->loss, stats->grad_norm, why);
+    enum slm2_guard_verdict verdict = slm2_guard_judge(&r->guard, g, stats->loss, stats->grad_norm, why); /* NOLINT(clang-analyzer-core.CallAndMessage): gradients() filled them in */
     *skip = verdict != SLM2_GUARD_FINE;
     if (!*skip) {
         slm2_guard_accept(&r->guard, g, stats->loss);

@@ -23,7 +23,7 @@ const struct slm2_opt slm2_pretrain_table[] = {
     {.name = "init_from", .type = SLM2_OPT_STR, .offset = AT(init_from), .help = "checkpoint to start from; none: random weights for `model`"},
     {.name = "from", .type = SLM2_OPT_STR, .offset = AT(from), .help = "training checkpoint (step-N folder) of another run that this run branches off from: weights, optimizer, place in the data; used while `run` has no checkpoint of its own"},
     {.name = "cooldown_steps", .type = SLM2_OPT_INT64, .offset = AT(cooldown_steps), .lo = 0, .hi = 1e15, .def = "0", .help = "with `from`: the cooldown begins at that checkpoint, takes so many steps and ends the run; 0: the schedule goes on"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = AT(tokenizer), .help = "vocabulary put beside the weights: a file, none, or nothing for the bundled one"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = AT(tokenizer), .choices = slm2_conf_file, .help = "vocabulary put beside the weights: a file, none, or nothing for the bundled one"},
     {.name = "seed", .type = SLM2_OPT_INT64, .offset = AT(seed), .lo = 0, .hi = 9007199254740991.0, .def = "1234", .help = "seed of weights and data order"},
     {.name = "threads", .type = SLM2_OPT_INT, .offset = AT(threads), .lo = 0, .hi = 1024, .def = "0", .help = "threads of a process; 0: one per core, with several ranks a fair share of the cores; does not change the result", .alias = 't'},
     {.name = "isa", .type = SLM2_OPT_STR, .offset = AT(isa), .help = "instruction set: scalar, avx2, avx512; default: the best"},

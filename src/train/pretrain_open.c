@@ -15,7 +15,7 @@
 static const struct slm2_dataset_source *find_source(const struct slm2_pretrain *r, const char *name)
 {
     for (int i = 0; i < r->set.n; i++)
-        if (!strcmp(r->set.v[i].name, name)) return &r->set.v[i];
+        if (!strcmp(r->set.v[i].name, name)) return &r->set.v[i]; /* NOLINT(clang-analyzer-core.NonNullParamChecker): sources of a data folder have names */
     return NULL;
 }
 

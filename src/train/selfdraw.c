@@ -540,12 +540,13 @@ static slm2_status settings_of(const struct slm2_selfdraw_args *a, json_t **sett
     snprintf(number[1], sizeof number[1], "%.9g", (double)o->answer_temperature);
     snprintf(number[2], sizeof number[2], "%.9g", (double)o->top_p);
     snprintf(number[3], sizeof number[3], "%.17g", o->near.threshold);
-    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
-                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "keep_out_sha256", a->self->sha256[3], "chat_template", slm2_chat_names[a->tmpl], "seed",
+    *settings = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I}", "model_sha256", model, "adapter_sha256", adapter, "base_sha256", base,
+                          "vocab_sha256", vocab, "card_sha256", a->self->sha256[0], "few_shot_sha256", a->self->sha256[1], "probes_sha256", a->self->sha256[2], "chat_template", slm2_chat_names[a->tmpl], "seed",
                           (json_int_t)a->seed, "prompt_tokens", o->prompt_tokens, "answer_tokens", o->answer_tokens, "min_words", o->min_words, "openers", o->n_opener, "positive_tries", o->tries,
                           "keep_cut_off", (int)o->keep_cut, "temperature", number[0], "answer_temperature", number[1], "top_p", number[2], "near_dup.threshold", number[3], "near_dup.hashes", o->near.n_hash,
                           "near_dup.bands", o->near.n_band, "near_dup.shingle", o->near.shingle, "near_dup.seed", (json_int_t)o->near.seed);
-    return *settings ? SLM2_OK : slm2_fail(err, SLM2_ENOMEM, "no memory for settings");
+    bool failed = !*settings || (*a->self->sha256[3] && json_object_set_new(*settings, "keep_out_sha256", json_string(a->self->sha256[3]))); /* earlier versions had none */
+    return failed ? slm2_fail(err, SLM2_ENOMEM, "no memory for settings") : SLM2_OK;
 }
 
 /* How many are kept decides no draw, only where drawing stops: of samples that are complete it is a setting, of rounds it is not. */

@@ -115,9 +115,29 @@ static slm2_status take_sample(void *user, json_t *j, const char *what, struct s
     return encode(k, j, what, true, err);
 }
 
+/* What is read after the draws is there before them: they take hours. */
+static slm2_status files_there(const struct opts *o, struct slm2_err *err)
+{
+    const struct slm2_conf_list *chats[] = {&o->replay, &o->probe.chats};
+    for (int i = 0; i < o->probe.texts.n; i++) {
+        const char *path = ((char **)o->probe.texts.items)[i];
+        if (!slm2_path_exists(path)) return slm2_fail(err, SLM2_EIO, "%s: no such file (other_text)", path);
+    }
+    for (int l = 0; l < 2; l++)
+        for (int i = 0; i < chats[l]->n; i++) {
+            const struct slm2_convo_set *set = (const struct slm2_convo_set *)chats[l]->items + i;
+            char **path = set->path.items;
+            for (int k = 0; k < set->path.n; k++)
+                if (!slm2_path_exists(path[k])) return slm2_fail(err, SLM2_EIO, "%s: no such file (%s)", path[k], l ? "other_chat" : "replay");
+        }
+    if (*o->probe.data && !slm2_path_exists(o->probe.data)) return slm2_fail(err, SLM2_EIO, "%s: no such folder (other_data)", o->probe.data);
+    return SLM2_OK;
+}
+
 /* Card, earlier turns, probes and the negative token: what a run needs beside the model. */
 static slm2_status read_self(struct selfknow *k, const struct opts *o, const struct slm2_tok *tok, struct slm2_err *err)
 {
+    SLM2_TRY(files_there(o, err));
     SLM2_TRY(slm2_self_read(&k->self, o->card, o->few_shot, o->probes, o->keep_out, err));
     if (slm2_tok_special_id(tok, o->negative_token) >= 0) return SLM2_OK;
     return slm2_fail(err, SLM2_EUSAGE, "negative_token \"%s\" is not a special token of the vocabulary", o->negative_token);
@@ -286,7 +306,8 @@ static slm2_status plan_samples(struct selfknow *k, const struct opts *o, int64_
     SLM2_TRY(slm2_path_join(path, sizeof path, o->tune.run, "samples.jsonl", err));
     if (!slm2_path_exists(path)) {
         struct slm2_model *base = NULL;
-        if (*o->draw.base) SLM2_TRY(slm2_model_open(&base, o->draw.base, err));
+        if (*o->draw.base && !slm2_path_exists(o->draw.base)) slm2_log(SLM2_WARN, "%s: no such model yet", o->draw.base);
+        else if (*o->draw.base) SLM2_TRY(slm2_model_open(&base, o->draw.base, err));
         slm2_model_free(base);
         *n_item = learnt_of(o, 2 * o->draw.n_prompt);
         slm2_buf_printf(text, "%d messages are to be drawn%s%s, with two answers each; how many draws that takes, and their tokens, the model decides\n", o->draw.n_prompt, *o->draw.base ? " from " : "", o->draw.base);

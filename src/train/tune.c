@@ -69,11 +69,10 @@ void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value)
 
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value) { set_figure(tune->result, "", name, value, false); }
 
-/* The model folder's own vocabulary when it has one. */
 slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err)
 {
-    if (o->vocab[0]) return slm2_tok_open(tok, o->vocab, err);
-    return slm2_tok_open(tok, slm2_tok_in_dir(o->model) ? o->model : NULL, err);
+    bool bundled;
+    return slm2_tok_of_model(tok, &bundled, o->vocab, o->lora.adapter, o->model, err);
 }
 
 /* lora receives what to->lora points to. */
@@ -129,6 +128,8 @@ slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_
     return st != SLM2_OK ? st : closed;
 }
 
+static slm2_status nothing_to_learn(const char *stage, struct slm2_err *err) { return slm2_fail(err, SLM2_EFORMAT, "%s: the data holds nothing to learn from", stage); }
+
 /* The run of so many items. */
 static slm2_status schedule_of(struct slm2_schedule *sch, const struct slm2_tune_opts *o, const char *stage, int64_t n_item, struct slm2_err *err)
 {
@@ -169,16 +170,19 @@ slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage,
 {
     const struct slm2_tune_opts *o = look->o;
     struct slm2_schedule sch = {0};
-    if (n_item > 0) SLM2_TRY(schedule_of(&sch, o, stage, n_item, err));
+    if (n_item < 1) {
+        if (text->n) slm2_log(SLM2_INFO, "%.*s", (int)text->n - 1, text->v); /* the account says why */
+        return nothing_to_learn(stage, err);
+    }
+    SLM2_TRY(schedule_of(&sch, o, stage, n_item, err));
     slm2_buf_printf(text, "%lld epochs in updates of %lld %s: %lld updates%s\n", (long long)o->epochs, (long long)o->batch, items, (long long)sch.n_step,
-                    n_item > 0 ? "" : "; the run would refuse data that hold nothing to learn from");
+                    "");
     if (look->total) slm2_buf_printf(text, "%zu of %zu parameters are trained; the trainer holds %.3g GiB, beside %s\n", look->trained, look->total, (double)look->bytes / (1 << 30),
                     look->trained < look->total ? "the mapped model" : "what the data take");
     json_t *more = json_pack("{s:I}", "updates", (json_int_t)sch.n_step);
     json_t *size = json_pack("{s:I, s:I, s:I}", "trained_parameters", (json_int_t)look->trained, "parameters", (json_int_t)look->total, "trainer_bytes", (json_int_t)look->bytes);
-    if (look->total && json_object_update(more, size)) json_object_clear(more);
+    bool done = *json && more && size && json_object_update(*json, more) == 0 && (!look->total || json_object_update(*json, size) == 0);
     json_decref(size);
-    bool done = *json && more && json_object_update(*json, more) == 0;
     json_decref(more);
     return done ? slm2_buf_check(text, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the account");
 }
@@ -332,7 +336,7 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
 {
     const struct slm2_tune_opts *o = tune->o;
     double began = slm2_now_s();
-    if (stage->n_item < 1) return slm2_fail(err, SLM2_EFORMAT, "%s: the data holds nothing to learn from", stage->name);
+    if (stage->n_item < 1) return nothing_to_learn(stage->name, err);
     struct slm2_schedule sch;
     struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
     slm2_status st = order.perm && order.items ? schedule_of(&sch, o, stage->name, stage->n_item, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");
