@@ -1,4 +1,5 @@
 /* cmd_bench_tokenizer.c - `slm2 bench tokenizer`: how fast text becomes ids, and ids text. */
+#include "cli/share.h"
 #include "cli/bench.h"
 
 #include <stdio.h>
