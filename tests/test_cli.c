@@ -416,7 +416,9 @@ static void test_adapter_tokenizer(void **state)
     expect("generate --model mw --prompt hi -n 1 --json", 0, "[104,105]", NULL);
     expect("merge --model base --adapter f --out mf", 0, "mf: base with f", NULL);
     enum slm2_chat_template found;
-    assert_true(slm2_path_exists("mf/tokenizer.json") && slm2_chat_detect("mf", &found) && found == SLM2_CHAT_CHATML);
+    assert_true(slm2_path_exists("mf/tokenizer.json") && slm2_path_exists("mf/tokenizer_config.json") && slm2_chat_detect("mf", &found) && found == SLM2_CHAT_CHATML);
+    expect("merge --model base --adapter w --out mf --force", 0, "mf: base with w", NULL); /* nothing of the other stays */
+    assert_true(!slm2_path_exists("mf/tokenizer.json") && slm2_chat_detect("mf", &found) && found == SLM2_CHAT_ZEPHYR);
     free(beside);
     free(other);
     slm2_buf_free(&vocab);

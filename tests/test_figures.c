@@ -494,7 +494,7 @@ static void limits_of_a_context(void **state)
     evaluate((struct slm2_eval_args){.model = m}, (const char *const[]){"pages.yml"}, 1, &r);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(r.json, "configs"), "pages"), "n_ctx")), 2304);
     struct slm2_eval_result part;
-    evaluate((struct slm2_eval_args){.model = m, .limit = 0.3}, (const char *const[]){"pages.yml"}, 1, &part); /* one page of three */
+    evaluate((struct slm2_eval_args){.model = m, .limit = 0.5}, (const char *const[]){"pages.yml"}, 1, &part); /* two pages of three, one of which is empty */
     assert_int_equal(json_array_size(json_object_get(part.samples, "pages")), 1);
     slm2_eval_result_free(&part);
     /* a record of each page, as the harness has them */

@@ -139,8 +139,11 @@ static void test_changed_setting_is_named(void **state)
         {"data:\n" B A "n_ctx: 8\n", "data:\n" B "n_ctx: 8\n", "setting data[1].path was another when this run began (then a list, now nothing)"},
         {"data:\n    - path:\n        - \"b\"\n      repeat: 1\n", "data:\n" B, "setting data[0].path[1] was another when this run began (then nothing, now \"c\")"},
         {"valid: []\n", "valid:\n" A, "setting valid was another when this run began (then [], now a list)"},
+        {"a: 1\nc: 1\nl:\n    - \"x\"\n", "c: 1\nl:\n    - \"x\"\n", "setting a was another when this run began (then 1, now nothing)"},
+        {"l:\n    - \"a:b\"\n", "l:\n    - \"c:d\"\n", "setting l[0] was another when this run began (then \"a:b\", now \"c:d\")"},
+        {"m:\n    a: 1\n    b: 1\nn:\n    a: 1\n", "m:\n    b: 1\nn:\n    a: 1\n", "setting m.a was another when this run began (then 1, now nothing)"},
         {"a: 1\nc: \"x\"\nd: 1\n", "a: 1\nb: \"\"\nc: \"x\"\nd: 1\n", "setting b was another when this run began (then nothing, now \"\")"},
-         {"a: 1\n", "a: 1\nb: 2\n", "setting b was another when this run began (then nothing, now 2)"},
+        {"a: 1\n", "a: 1\nb: 2\n", "setting b was another when this run began (then nothing, now 2)"},
         {"", "a: 1\n", "setting a was another when this run began (then nothing, now 1)"},
         {"- - -x\n:\n", "a: 1\n", "x: setting "}};
     struct slm2_err err;

@@ -481,9 +481,11 @@ static void test_write_hf(void **state)
     assert_ok(slm2_tok_open(&back, dir, &err), &err);
     assert_same_tokenizer(arcade, back);
     /* the vocabulary of a model: named, the adapter's, beside the weights, ours */
-    char model[400];
+    char model[400], absent[400];
     snprintf(model, sizeof model, "%s/model.safetensors", dir);
-    const struct { const char *vocab, *adapter, *model; bool bundled; } of[] = {{"", dir, "no/model", false}, {NULL, NULL, model, false}, {"", "", dir, false}, {"bundled", "no", "no/model", false}, {"", "no", "no/model", true}};
+    snprintf(absent, sizeof absent, "%s/absent", dir);
+    assert_ok(slm2_file_write(model, "", 0, &err), &err);
+    const struct { const char *vocab, *adapter, *model; bool bundled; } of[] = {{"", dir, "no/model", false}, {NULL, NULL, model, false}, {"", "", dir, false}, {"bundled", "no", "no/model", false}, {"", "no", "no/model", true}, {"", "", absent, true}};
     for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
         bool bundled;
         assert_ok(slm2_tok_of_model(&again, &bundled, of[i].vocab, of[i].adapter, of[i].model, &err), &err);

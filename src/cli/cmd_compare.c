@@ -63,7 +63,7 @@ static int run(const struct opts *o, const char *const *models, int n)
     if (st == SLM2_OK) st = slm2_cli_folder_of(o->out, &err);
     if (st == SLM2_OK)
         st = slm2_quant_eval(&(struct slm2_quant_eval_args){.original = models[0], .model = u.model, .tok = u.tok, .files = models + 1, .n_files = n - 1, .texts = o->text.items, .n_texts = o->text.n,
-                                                            .text = {.isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs,
+                                                            .text = {.isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs, .interrupt = slm2_cli_catch_stop(),
                                                                      .max_tokens = o->max_tokens},
                                                             .tasks = tasks, .n_tasks = n_tasks, .task_dir = o->task_dir, .data_dir = *o->data_dir ? o->data_dir : NULL, .limit = o->limit}, &result, &err);
     slm2_progress_end();

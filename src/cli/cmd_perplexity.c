@@ -67,7 +67,7 @@ static int run(const struct opts *o, const char *const *files, int n)
     if (*o->logits && !*o->against) return slm2_cli_usage("perplexity: --logits wants --against: the model that they are compared with");
     slm2_status st = slm2_use_open(&u, &(struct slm2_use_opts){.model = o->model, .adapter = o->adapter, .tokenizer = o->tokenizer, .threads = o->threads, .n_ctx = 1, .n_batch = 1}, &err);
     if (st != SLM2_OK) return slm2_cli_fail(&err);
-    struct slm2_ppl_opts po = {.isa = slm2_cli_isa(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs, .max_tokens = o->max_tokens, .jsonl = o->jsonl,
+    struct slm2_ppl_opts po = {.isa = slm2_cli_isa(), .interrupt = slm2_cli_catch_stop(), .exact = o->exact, .n_threads = o->threads, .n_ctx = o->n_ctx, .stride = o->stride, .max_docs = o->max_docs, .max_tokens = o->max_tokens, .jsonl = o->jsonl,
                                .lang = *o->lang ? o->lang : NULL};
     st = slm2_use_need_tok(&u, o->model, &err);
     if (st == SLM2_OK) st = *o->against ? compare(o, &u, files, n, &po, &c, &err) : slm2_perplexity_files(u.model, u.tok, files, n, &po, &r, &err);

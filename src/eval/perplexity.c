@@ -113,9 +113,9 @@ static struct slm2_ppl *lang_slot(struct slm2_ppl_result *r, const char *lang)
     return &l->p;
 }
 
-static bool enough(const struct slm2_ppl_opts *o, const struct slm2_ppl *all)
+static bool enough(const struct slm2_ppl_opts *o, const struct slm2_ppl_result *r)
 {
-    return (o->max_docs > 0 && all->n_docs >= o->max_docs) || (o->max_tokens > 0 && all->n_tokens >= o->max_tokens);
+    return (o->max_docs > 0 && r->n_seen >= o->max_docs) || (o->max_tokens > 0 && r->all.n_tokens >= o->max_tokens);
 }
 
 /* One document into *one. */
@@ -177,7 +177,7 @@ slm2_status slm2_perplexity_count(const char *const *paths, int n_paths, const s
         while ((st = slm2_corpus_read(c, &raw, &more, err)) == SLM2_OK && more) {
             json_t *root = NULL;
             slm2_corpus_judge(&raw, o->wikitext ? &pages : NULL, &doc, &root);
-            *n += doc.verdict == SLM2_LINE_OK;
+            *n += doc.verdict == SLM2_LINE_OK || doc.verdict == SLM2_LINE_EMPTY;
             json_decref(root);
         }
         slm2_corpus_close(c);
@@ -197,12 +197,13 @@ static slm2_status measure_file(struct slm2_scorer *s, const struct slm2_tok *to
     name_of(path, name, sizeof name);
     SLM2_TRY(open_corpus(&c, path, o, err));
     slm2_status st = SLM2_OK;
-    while (!enough(o, &r->all)) {
+    while (!enough(o, r)) {
         json_decref(root);
         root = NULL;
         if ((st = slm2_corpus_read(c, &raw, &more, err)) != SLM2_OK || !more) break;
         slm2_corpus_judge(&raw, o->wikitext ? &pages : NULL, &doc, &root);
         r->n_bad += slm2_verdict_is_bad(doc.verdict);
+        r->n_seen += doc.verdict == SLM2_LINE_OK || doc.verdict == SLM2_LINE_EMPTY;
         struct slm2_ppl one = {0};
         if (doc.verdict == SLM2_LINE_EMPTY && o->on_doc && (st = o->on_doc(o->user, root, "", 0, &one, err)) != SLM2_OK) break;
         if (doc.verdict != SLM2_LINE_OK) continue;

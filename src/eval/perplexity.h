@@ -46,6 +46,7 @@ struct slm2_ppl_result {
     struct slm2_ppl_lang lang[SLM2_PPL_MAX_LANGS]; /* [n_lang] in order of appearance; records beyond the limit go to the last, "other" */
     int n_lang;
     int64_t n_bad;      /* lines that hold no document */
+    int64_t n_seen;     /* documents, also those without a token to predict: max_docs is of these */
     int n_ctx, stride;  /* as used */
     double seconds;
 };

@@ -1,5 +1,6 @@
 /* lora_merge.c - the weights that base model and adapter are together, written as a model of its own. */
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,28 +90,36 @@ static slm2_status copy_file(const char *from, const char *to, const char *name,
     return st;
 }
 
-static bool holds_template(const char *name) { return !strcmp(name, "chat_template.jinja") || !strcmp(name, "tokenizer_config.json"); }
-
-/* The vocabulary's files in a folder; with_template: also those that may hold the template. */
-static slm2_status copy_vocab(const char *from, const char *out, bool with_template, struct slm2_err *err)
+/* Calls for each file of a vocabulary in a folder: copied to `to`, or removed where `to` is NULL. */
+static slm2_status each_vocab_file(const char *from, const char *to, bool with_jinja, struct slm2_err *err)
 {
     DIR *d = opendir(from);
     slm2_status st = d ? SLM2_OK : slm2_fail_errno(err, "%s: cannot list the folder", from);
-    for (struct dirent *f; st == SLM2_OK && (f = readdir(d));)
-        if (slm2_tok_is_file(f->d_name) && (with_template || !holds_template(f->d_name))) st = copy_file(from, out, f->d_name, true, err);
+    for (struct dirent *f; st == SLM2_OK && (f = readdir(d));) {
+        char path[4096];
+        if (!slm2_tok_is_file(f->d_name)) continue;
+        if (to && (with_jinja || strcmp(f->d_name, "chat_template.jinja") != 0)) st = copy_file(from, to, f->d_name, true, err);
+        if (!to && (st = slm2_path_join(path, sizeof path, from, f->d_name, err)) == SLM2_OK && remove(path)) st = slm2_fail_errno(err, "%s: cannot be removed", path);
+    }
     if (d) closedir(d);
     return st;
 }
 
-/* What slm2_tok_of_model and the commands with --adapter would use of both.  config.json comes last: without it a folder is no model. */
+/* The vocabulary and the template that commands with --adapter would use (slm2_tok_of_model).  Where they come from two folders, the template goes into a file
+ * of its own, which is read before the one in tokenizer_config.json.  config.json comes last: without it a folder is no model. */
 static slm2_status copy_files(const char *base, const char *adapter, const char *out, struct slm2_err *err)
 {
     enum slm2_chat_template t;
     bool own_vocab = slm2_tok_in_dir(adapter), own_template = slm2_chat_detect(adapter, &t);
-    SLM2_TRY(copy_vocab(own_vocab ? adapter : base, out, own_vocab || !own_template, err));
-    if (own_template && !own_vocab) SLM2_TRY(copy_file(adapter, out, "chat_template.jinja", false, err));
-    if (own_template && !own_vocab) SLM2_TRY(copy_file(adapter, out, "tokenizer_config.json", false, err));
-    if (own_vocab && !own_template) SLM2_TRY(copy_file(base, out, "chat_template.jinja", false, err));
+    const char *vocab = own_vocab ? adapter : base, *template = own_template ? adapter : base;
+    SLM2_TRY(each_vocab_file(out, NULL, true, err)); /* of a model that was there before */
+    SLM2_TRY(each_vocab_file(vocab, out, vocab == template, err));
+    if (vocab != template && slm2_chat_detect(template, &t)) {
+        char path[4096];
+        const char *jinja = slm2_chat_jinja(t);
+        SLM2_TRY(slm2_path_join(path, sizeof path, out, "chat_template.jinja", err));
+        SLM2_TRY(slm2_file_write(path, jinja, strlen(jinja), err));
+    }
     SLM2_TRY(copy_file(base, out, "generation_config.json", false, err));
     return copy_file(base, out, "config.json", true, err);
 }

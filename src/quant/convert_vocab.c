@@ -76,19 +76,20 @@ static const char *template_of(const json_t *config)
     return NULL;
 }
 
-/* tokenizer_config.json, else chat_template.jinja; appends nothing when the folder has no template. */
+/* chat_template.jinja, else in tokenizer_config.json, as slm2_chat_detect; appends nothing when the folder has no template. */
 static slm2_status folder_template(struct slm2_buf *out, const char *dir, struct slm2_err *err)
 {
     char path[4096];
     json_t *config = NULL;
+    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "chat_template.jinja", err));
+    if (slm2_path_exists(path)) SLM2_TRY(slm2_file_read(out, path, (size_t)1 << 20, err));
+    if (out->n) return SLM2_OK;
     SLM2_TRY(slm2_path_join(path, sizeof path, dir, "tokenizer_config.json", err));
     if (slm2_path_exists(path)) SLM2_TRY(slm2_json_read(&config, path, (size_t)16 << 20, err));
     const char *text = template_of(config);
     if (text) slm2_buf_puts(out, text);
     json_decref(config);
-    if (out->n) return slm2_buf_check(out, err);
-    SLM2_TRY(slm2_path_join(path, sizeof path, dir, "chat_template.jinja", err));
-    return slm2_path_exists(path) ? slm2_file_read(out, path, (size_t)1 << 20, err) : SLM2_OK;
+    return slm2_buf_check(out, err);
 }
 
 /* Appends the chat template, Jinja text; nothing when there is none. */

@@ -72,17 +72,27 @@ static void put_value(struct slm2_buf *out, const char *line, bool there)
     else slm2_buf_printf(out, "%.*s", (int)(n - skip < 300 ? n - skip : 300), line + skip);
 }
 
-static bool same_key(const char *a, const char *b)
+/* The key that a line begins with; its length, 0 for a value. */
+static size_t key_of(const char *line, const char **key)
 {
-    size_t n = strcspn(a, ":\n"), m = strcspn(b, ":\n");
-    return a[n] != ':' || b[m] != ':' || (n == m && !memcmp(a, b, n)); /* values of a list have none */
+    *key = line + strspn(line, " -");
+    size_t n = strcspn(*key, ":\n\"");
+    return (*key)[n] == ':' ? n : 0;
 }
 
-/* Whether a line of text has the key that `line` begins with. */
+static bool same_key(const char *a, const char *b)
+{
+    const char *x, *y;
+    size_t n = key_of(a, &x), m = key_of(b, &y);
+    return n == m && !memcmp(x, y, n);
+}
+
+/* Whether the block that text begins in goes on with the key of `line` at the same place. */
 static bool has_key(const char *text, const char *line)
 {
-    for (; *text; text += line_length(text), text += *text == '\n')
-        if (same_key(text, line)) return true;
+    size_t at = strspn(line, " ");
+    for (size_t here; *text && (here = strspn(text, " ")) >= at; text += line_length(text), text += *text == '\n')
+        if (here == at && same_key(text, line)) return true;
     return false;
 }
 

@@ -175,8 +175,7 @@ slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage,
         return nothing_to_learn(stage, err);
     }
     SLM2_TRY(schedule_of(&sch, o, stage, n_item, err));
-    slm2_buf_printf(text, "%lld epochs in updates of %lld %s: %lld updates%s\n", (long long)o->epochs, (long long)o->batch, items, (long long)sch.n_step,
-                    "");
+    slm2_buf_printf(text, "%lld epochs in updates of %lld %s: %lld updates\n", (long long)o->epochs, (long long)o->batch, items, (long long)sch.n_step);
     if (look->total) slm2_buf_printf(text, "%zu of %zu parameters are trained; the trainer holds %.3g GiB, beside %s\n", look->trained, look->total, (double)look->bytes / (1 << 30),
                     look->trained < look->total ? "the mapped model" : "what the data take");
     json_t *more = json_pack("{s:I}", "updates", (json_int_t)sch.n_step);
