@@ -39,9 +39,9 @@ static void works_here(void)
     expect("eval --list", 0, "\nleaderboard ", NULL);
     expect("eval --tasks nano --show 1", 0, "---- nano_choice, item 0", NULL);
     expect("eval --tasks configs/tasks/nano_text.yml --show 1", 0, "---- nano_text: whole texts of ", NULL);
-    expect("eval --tasks helaswag --show 1", 2, NULL, "did you mean \"hellaswag\"; `slm2 eval --list` names all");
+    expect("eval --tasks helaswag --show 1", 2, NULL, "did you mean \"hellaswag\"? (`slm2 eval --list` names all)");
     expect("eval --tasks leaderbord --show 1", 2, NULL, "did you mean \"leaderboard\"");
-    expect("eval --tasks astrology --show 1", 2, NULL, "and no file; `slm2 eval --list` names all");
+    expect("eval --tasks astrology --show 1", 2, NULL, "and no file (`slm2 eval --list` names all)");
     expect("eval --tasks piqa --show 1", 1, NULL, "ybisk/piqa");
     expect("data mix --plan configs/mix/stablelm-2-1_6b.yml --tokens 1e9", 0, "PubMed", NULL);
     expect("info assets/arcade100k.tiktoken", 0, "100", NULL);

@@ -455,7 +455,13 @@ static void test_changed_settings(void **state)
         int n = cases[i].stage == slm2_sft ? 3 : cases[i].stage == slm2_dpo ? 4 : 9;
         memcpy(sets, cases[i].stage == slm2_sft ? sft : cases[i].stage == slm2_dpo ? dpo : self, (size_t)n * sizeof *sets);
         sets[n] = cases[i].set;
+        char ledger[64], was[65], is[65];
+        snprintf(ledger, sizeof ledger, "%s/run.sqlite", cases[i].dir);
+        ok(slm2_sha256_file(path(ledger), was, &err), &err);
         assert_int_equal(run(cases[i].stage, cases[i].dir, sets, n + 1, &r, &err), SLM2_EUSAGE);
+        struct slm2_err at_hash;
+        ok(slm2_sha256_file(path(ledger), is, &at_hash), &at_hash);
+        assert_string_equal(was, is); /* the ledger tells of the run that was, not of the one that was refused */
         if (!strstr(err.msg, cases[i].named)) fail_msg("%s: %s", cases[i].set, err.msg);
         if (!strstr(err.msg, "another run folder")) fail_msg("%s: %s", cases[i].set, err.msg);
     }

@@ -44,7 +44,7 @@ static const struct slm2_cli_doc doc = {
              "beside its limit, measured in the same run: multiply-adds a second in the type of the weights for prefill; for decode the read\n"
              "bandwidth just before and after each run (share_of_limit: bytes read a token times tokens a second over it).\n"
              "`slm2 bench limits --help`, `train --help` and `tokenizer --help` have their own options.",
-    .examples = "slm2 bench --model runs/nano -p 512 -n 64 -t 2\nslm2 bench --model model-q8_0.gguf --contexts 512,4096 --json",
+    .examples = "slm2 bench --model runs/nano/final -p 512 -n 64 -t 2\nslm2 bench --model model-q8_0.gguf --contexts 512,4096 --json",
 };
 
 struct bench {

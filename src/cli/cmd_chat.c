@@ -39,7 +39,7 @@ static const struct slm2_cli_doc doc = {
     .usage = "chat --model M [--system TEXT] [options]",
     .about = "Talks with a model. Ctrl-C ends an answer, Ctrl-D or /quit the conversation; /help lists the commands.\n"
              "Without a terminal every line of standard input is a message and every answer is printed behind it.",
-    .examples = "slm2 chat --model runs/nano-dpo --temperature 0.6\necho 'Who are you?' | slm2 chat --model model-q8_0.gguf --seed 1",
+    .examples = "slm2 chat --model runs/demo/dpo/final --temperature 0.6\necho 'Who are you?' | slm2 chat --model model-q8_0.gguf --seed 1",
 };
 static const char help_text[] = "/reset         forget the conversation\n"
                                 "/system TEXT   set what the model is told first, and start again\n"

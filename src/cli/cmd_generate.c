@@ -42,7 +42,7 @@ static const struct slm2_cli_doc doc = {
     .usage = "generate --model M --prompt TEXT [options]\ngenerate --model M --prompt-file FILE [options]\ngenerate --model M --ids \"1 2 3\" [options]",
     .about = "Continues a prompt. The text appears as it is made; the same seed gives the same text.\n"
              "An empty prompt starts from the end-of-text token. Without a tokenizer the new ids are printed.",
-    .examples = "slm2 generate --model runs/nano --prompt \"Once upon a time\" -n 100 --seed 1\n"
+    .examples = "slm2 generate --model runs/nano/final --prompt \"Once upon a time\" -n 100 --seed 1\n"
                 "slm2 generate --model model-q8_0.gguf --prompt-file letter.txt --greedy --stop \"User:\" --json",
 };
 

@@ -30,7 +30,7 @@ static const struct slm2_cli_doc doc = {
     .usage = "logits --model M --ids \"1 2 3\" [--json] [--all]\nlogits --model M --text TEXT",
     .about = "Prints the logits of the token after the given ones.\n"
              "--json: {\"n_tok\", \"vocab_size\", \"logits\": [...]}; with --all a list for every position. Else a table of the most probable tokens.",
-    .examples = "slm2 logits --model runs/nano --text \"Once upon a\"\nslm2 logits --model runs/nano --ids \"1 2 3\" --json --all",
+    .examples = "slm2 logits --model runs/nano/final --text \"Once upon a\"\nslm2 logits --model runs/nano/final --ids \"1 2 3\" --json --all",
 };
 
 static void put_row(const float *x, int n)

@@ -215,7 +215,7 @@ static const char *hint(const char *folder, const char *name, char *out, size_t 
         if (n >= 0) free(list);
     }
     out[0] = 0;
-    if (*nearest) snprintf(out, cap, "; did you mean \"%s\"", nearest);
+    if (*nearest) snprintf(out, cap, "; did you mean \"%s\"?", nearest);
     return out;
 }
 
@@ -233,7 +233,7 @@ static slm2_status add_name(struct adding *a, const char *name, struct wish w, s
     }
     SLM2_TRY(add_folder(a, a->folder, name, w, &found, err));
     if (found) return SLM2_OK;
-    return slm2_fail(err, SLM2_EUSAGE, "\"%s\" is no group, task or part of a task in %s, and no file%s; `slm2 eval --list` names all", name, a->folder, hint(a->folder, name, near, sizeof near));
+    return slm2_fail(err, SLM2_EUSAGE, "\"%s\" is no group, task or part of a task in %s, and no file%s (`slm2 eval --list` names all)", name, a->folder, hint(a->folder, name, near, sizeof near));
 }
 
 slm2_status slm2_suite_open(struct slm2_suite *s, const char *const *names, int n, const char *folder, int n_shot, struct slm2_err *err)

@@ -91,6 +91,33 @@ static slm2_status check_vocab(const struct slm2_tune_opts *o, const struct slm2
     return slm2_fail(err, SLM2_EUSAGE, "%s: the model has %d ids, the vocabulary %d; setting vocab names the model's own", o->model, cfg->vocab_size, slm2_tok_n_vocab(tok));
 }
 
+static slm2_status check_settings(const char *old, const char *now, const char *path, struct slm2_err *err)
+{
+    struct slm2_buf bound = {0}; /* an earlier version may have held more to be binding */
+    if (!old) return slm2_fail(err, SLM2_EUSAGE, "%s: does not say the settings that this run began with: an earlier version wrote it; use another run folder", path);
+    slm2_bound_settings(old, SLM2_BOUND_RUN, &bound);
+    slm2_status st = slm2_buf_check(&bound, err);
+    if (st == SLM2_OK) st = slm2_bound_agree(bound.v ? bound.v : "", now, path, err);
+    slm2_buf_free(&bound);
+    return st;
+}
+
+/* A run folder that began with other settings is refused before its ledger learns of them. */
+static slm2_status settings_agree(const struct slm2_tune_opts *o, const char *config_dump, struct slm2_err *err)
+{
+    char path[SLM2_PATH_MAX];
+    json_t *state = NULL;
+    struct slm2_buf now = {0};
+    SLM2_TRY(slm2_ckpt_newest(o->run, path, err));
+    if (!path[0] || slm2_ckpt_state(path, &state, NULL) != SLM2_OK) return SLM2_OK; /* a damaged one is passed over later */
+    slm2_bound_settings(config_dump, SLM2_BOUND_RUN, &now);
+    slm2_status st = slm2_buf_check(&now, err);
+    if (st == SLM2_OK) st = check_settings(json_string_value(json_object_get(state, "settings")), now.v, path, err);
+    slm2_buf_free(&now);
+    json_decref(state);
+    return st;
+}
+
 slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const struct slm2_tune_opts *o, const struct slm2_stage_args *args, const char *config_dump, struct slm2_stage_result *result, struct slm2_err *err)
 {
     char path[SLM2_PATH_MAX];
@@ -105,6 +132,7 @@ slm2_status slm2_tune_open(struct slm2_tune *tune, const char *stage, const stru
     struct slm2_lora_opts lora;
     SLM2_TRY(trainer_opts(&to, &lora, o, args, err));
     SLM2_TRY(slm2_dir_make(o->run, err));
+    SLM2_TRY(settings_agree(o, config_dump, err));
     SLM2_TRY(slm2_path_join(path, sizeof path, o->run, "run.sqlite", err));
     SLM2_TRY(slm2_ledger_open(&tune->ledger, path, stage, err));
     slm2_ledger_run(tune->ledger, "config", config_dump);
@@ -236,17 +264,6 @@ static slm2_status save(struct slm2_tune *tune, const struct slm2_tune_stage *st
     tune->saved = tune->step;
     slm2_ledger_event(tune->ledger, tune->step, "checkpoint", "step %lld", (long long)tune->step);
     return slm2_ledger_commit(tune->ledger, err);
-}
-
-static slm2_status check_settings(const char *old, const char *now, const char *path, struct slm2_err *err)
-{
-    struct slm2_buf bound = {0}; /* an earlier version may have held more to be binding */
-    if (!old) return slm2_fail(err, SLM2_EUSAGE, "%s: does not say the settings that this run began with: an earlier version wrote it; use another run folder", path);
-    slm2_bound_settings(old, SLM2_BOUND_RUN, &bound);
-    slm2_status st = slm2_buf_check(&bound, err);
-    if (st == SLM2_OK) st = slm2_bound_agree(bound.v ? bound.v : "", now, path, err);
-    slm2_buf_free(&bound);
-    return st;
 }
 
 /* The settings that decide what an update does must be those of the checkpoint, and so must data and base model be. */
