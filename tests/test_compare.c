@@ -187,6 +187,8 @@ static void test_several(void **state)
     (void)state;
     const char *path = put_file("text.txt", text, sizeof text - 1);
     const struct slm2_compare_side side[] = {{.m = two}, {.m = one}, {.m = wider}};
+    volatile sig_atomic_t stop = 1;
+    assert_int_equal(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 2, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .interrupt = &stop}, c, &err), SLM2_ESTOP);
     check_ok(slm2_compare_files(&(struct slm2_compare_side){.m = one}, side, 2, tok, &path, 1, &(struct slm2_ppl_opts){.n_ctx = N_CTX, .stride = 8, .n_threads = 2}, c, &err), &err);
     c[0].seconds = c[1].seconds = alone.seconds = same.seconds = 0;
     assert_memory_equal(&c[0], &alone, sizeof alone);

@@ -74,6 +74,31 @@ static void readable_while_written(void **state)
     assert_false(slm2_path_exists(in_dir("run.sqlite-wal"))); /* the last one folds it in: one file a run */
 }
 
+/* What is measured of a run that is over is no part of it. */
+static void figures_after_the_run(void **state)
+{
+    (void)state;
+    struct slm2_err err;
+    struct slm2_ledger *l;
+    double v;
+    assert_ok(slm2_ledger_open_with(&l, in_dir("over.sqlite"), "sft", &none, &err));
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_ok(slm2_ledger_open_read(&l, in_dir("over.sqlite"), &err));
+    expect_rows(l, "UPDATE run SET value = 'then' WHERE key = 'finished'; ", "");
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_ok(slm2_ledger_append(&l, in_dir("over.sqlite"), "eval", &err));
+    slm2_ledger_figure(l, "eval.x", 0.5);
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_ok(slm2_ledger_open_read(&l, in_dir("over.sqlite"), &err));
+    expect_rows(l, "SELECT count(*) FROM session", "1;");
+    expect_rows(l, "SELECT value FROM run WHERE key IN ('stage', 'finished') ORDER BY key", "then;sft;");
+    assert_true(slm2_ledger_get_figure(l, "eval.x", &v) && v == 0.5);
+    assert_ok(slm2_ledger_close(l, &err));
+    assert_ok(slm2_ledger_append(&l, in_dir("own.sqlite"), "eval", &err)); /* an evaluation's own */
+    expect_rows(l, "SELECT count(*) FROM session", "1;");
+    assert_ok(slm2_ledger_close(l, &err));
+}
+
 /* ---- listeners ----------------------------------------------------------------------------------------------------------- */
 static void hear_metric(void *user, int64_t step, const char *name, double value) { slm2_buf_printf(user, "%s@%d=%g;", name, (int)step, value); }
 static void hear_event(void *user, int64_t step, const char *kind) { slm2_buf_printf(user, "%s@%d;", kind, (int)step); }
@@ -225,7 +250,7 @@ static void energy_is_in_the_ledger(void **state)
     assert_ok(slm2_ledger_close(l, &err));
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(readable_while_written), cmocka_unit_test(listeners_hear_all), cmocka_unit_test(counters_are_read), cmocka_unit_test(rare_readings_are_no_measure),
+static const struct CMUnitTest tests[] = {cmocka_unit_test(readable_while_written), cmocka_unit_test(figures_after_the_run), cmocka_unit_test(listeners_hear_all), cmocka_unit_test(counters_are_read), cmocka_unit_test(rare_readings_are_no_measure),
                                           cmocka_unit_test(energy_is_in_the_ledger)};
 
 int main(int argc, char **argv)

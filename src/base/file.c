@@ -126,6 +126,11 @@ slm2_status slm2_path_folder(char *out, size_t cap, const char *path, struct slm
     return SLM2_OK;
 }
 
+slm2_status slm2_path_home(char *out, size_t cap, const char *path, struct slm2_err *err)
+{
+    return slm2_path_is_dir(path) ? slm2_path_join(out, cap, path, "", err) : slm2_path_folder(out, cap, path, err);
+}
+
 bool slm2_path_ends(const char *path, const char *end)
 {
     size_t n = strlen(path), k = strlen(end);
@@ -362,4 +367,17 @@ slm2_status slm2_sha256_file(const char *path, char hex[65], struct slm2_err *er
     close(fd);
     SHA256End(&c, hex);
     return SLM2_OK;
+}
+
+slm2_status slm2_file_copy(const char *from_dir, const char *to_dir, const char *name, bool required, struct slm2_err *err)
+{
+    char path[4096];
+    struct slm2_map map;
+    SLM2_TRY(slm2_path_join(path, sizeof path, from_dir, name, err));
+    if (!required && !slm2_path_exists(path)) return SLM2_OK;
+    SLM2_TRY(slm2_map_open(&map, path, err));
+    slm2_status st = slm2_path_join(path, sizeof path, to_dir, name, err);
+    if (st == SLM2_OK) st = slm2_file_write(path, map.p, map.n, err);
+    slm2_map_close(&map);
+    return st;
 }

@@ -16,6 +16,8 @@ bool slm2_path_is_dir(const char *path);
 slm2_status slm2_path_join(char *out, size_t cap, const char *dir, const char *name, struct slm2_err *err);
 /* out[cap] receives the folder that a file lies in: "a/b" -> "a", "/b" -> "/", "b" -> ".". */
 slm2_status slm2_path_folder(char *out, size_t cap, const char *path, struct slm2_err *err);
+/* The folder of a model: path itself, or the folder that the file lies in. */
+slm2_status slm2_path_home(char *out, size_t cap, const char *path, struct slm2_err *err);
 bool slm2_path_ends(const char *path, const char *end); /* by its last letters: ".gguf" */
 slm2_status slm2_dir_make(const char *path, struct slm2_err *err);   /* with parents; fine when it exists */
 slm2_status slm2_dir_remove(const char *path, struct slm2_err *err); /* a folder and all in it; fine when absent */
@@ -32,6 +34,7 @@ size_t slm2_out_size(const struct slm2_out *o);                       /* bytes w
 slm2_status slm2_out_commit(struct slm2_out *o, struct slm2_err *err); /* frees o whatever the result */
 void slm2_out_abort(struct slm2_out *o);                               /* removes path.tmp; NULL allowed */
 slm2_status slm2_file_write(const char *path, const void *bytes, size_t n, struct slm2_err *err); /* whole, atomically */
+slm2_status slm2_file_copy(const char *from_dir, const char *to_dir, const char *name, bool required, struct slm2_err *err); /* likewise; not required: fine when absent */
 
 /* Lines of a text file, decompressed by content (gzip and zstd magic), without their '\n'.  A last line without newline counts. */
 struct slm2_lines;

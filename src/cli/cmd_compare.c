@@ -30,7 +30,7 @@ static const struct slm2_opt table[] = {
     {OPT(stride, INT), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens from window to window; 0: disjoint windows"},
     {OPT(max_docs, INT64), .lo = 0, .hi = 1e15, .def = "0", .help = "documents that count; 0: all"},
     {OPT(max_tokens, INT64), .lo = 0, .hi = 1e15, .def = "0", .help = "tokens that count; 0: all"},
-    {OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the original's, else the bundled one"},
+    {OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the original's, else the bundled one"},
     {OPT(out, STR), .help = "file for the figures as JSON, its folder is made; as RUN/compare.json they are in `slm2 report RUN`", .alias = 'o'},
     {OPT(json, BOOL), .help = "the figures as one JSON object instead of the tables"},
     SLM2_USE_EXACT(struct opts, "false"),

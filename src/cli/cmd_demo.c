@@ -185,7 +185,7 @@ static slm2_status held_out(struct demo *d, struct slm2_err *err)
 static slm2_status ledger_figure(const char *path, const char *key, double v, struct slm2_err *err)
 {
     struct slm2_ledger *l;
-    SLM2_TRY(slm2_ledger_open(&l, path, "pretrain", err));
+    SLM2_TRY(slm2_ledger_append(&l, path, "pretrain", err));
     slm2_ledger_figure(l, key, v);
     return slm2_ledger_close(l, err);
 }

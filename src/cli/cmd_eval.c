@@ -31,7 +31,7 @@ static const struct slm2_opt table[] = {
     {.name = "show", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, show), .lo = 0, .hi = 1e12, .def = "0", .help = "only prints the requests of so many items of each task; no model"},
     {.name = "limit", .type = SLM2_OPT_DOUBLE, .offset = offsetof(struct opts, limit), .lo = 0, .hi = 1e12, .def = "0", .help = "items of each task, the first ones; below 1 a part of them; 0: all"},
     {.name = "n_shot", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, n_shot), .lo = -1, .hi = 256, .def = "-1", .help = "examples before each item; -1: as the task says, 0: none"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the adapter's, else the model's, else the bundled one"},
     {.name = "batch_tokens", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, batch_tokens), .lo = 0, .hi = 1 << 20, .def = "0", .help = "tokens computed at once; 0: 1024"},
     {.name = "one_by_one", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, one_by_one), .help = "each request in a pass of its own: the same figures, slowly; to measure what the batches gain"},
     {.name = "keep", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, keep), .help = "folder where answers are kept as they come: after a stop or a crash the same command goes on from there"},
@@ -119,7 +119,7 @@ static int run(const struct opts *o)
     const char *const results[] = {o->out, o->samples, o->markdown, o->ledger};
     for (size_t i = 0; i < sizeof results / sizeof results[0] && st == SLM2_OK; i++) st = slm2_cli_folder_of(results[i], &err);
     if (st == SLM2_OK && *o->out_dir) st = slm2_dir_make(o->out_dir, &err);
-    if (st == SLM2_OK && *o->ledger) st = slm2_ledger_open(&ledger, o->ledger, "eval", &err);
+    if (st == SLM2_OK && *o->ledger) st = slm2_ledger_append(&ledger, o->ledger, "eval", &err);
     if (st != SLM2_OK) goto done;
     args = (struct slm2_eval_args){.model = u.model, .exact = o->exact, .tok = u.tok, .model_name = o->model, .adapter = o->adapter, .tasks = names, .n_tasks = n, .task_dir = o->task_dir, .data_dir = o->data_dir, .limit = o->limit,
                                    .n_shot = o->n_shot, .seed = o->seed, .isa = slm2_cli_isa(), .n_threads = o->threads, .batch_tokens = o->batch_tokens, .one_by_one = o->one_by_one, .keep = *o->keep ? o->keep : NULL,

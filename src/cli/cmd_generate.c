@@ -34,7 +34,7 @@ static const struct slm2_opt table[] = {
     SLM2_CLI_THREADS(struct opts),
     {OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of context; 0: all that the model has", .alias = 'c'},
     SLM2_USE_COMPUTE(struct opts, "false"),
-    {OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the adapter's, else the model's, else the bundled one"},
     {OPT(json, BOOL), .help = "one JSON object: prompt_ids, ids, text, logprobs, end, times"},
     {.name = NULL},
 };

@@ -18,7 +18,7 @@ static const struct slm2_opt table[] = {
     SLM2_USE_ADAPTER(struct opts),
     {.name = "ids", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, ids), .help = "token ids, \"1 2 3\""},
     {.name = "text", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, text), .help = "text instead of ids; special tokens in it count"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the adapter's, else the model's, else the bundled one"},
     {.name = "json", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, json), .help = "all logits as one JSON object"},
     {.name = "all", .type = SLM2_OPT_BOOL, .offset = offsetof(struct opts, all), .help = "logits of every position, not only the last"},
     {.name = "top", .type = SLM2_OPT_INT, .offset = offsetof(struct opts, top), .lo = 1, .hi = 1000, .def = "10", .help = "without --json: the most probable tokens to show"},

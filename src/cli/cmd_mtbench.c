@@ -47,7 +47,7 @@ static const struct slm2_opt answer_table[] = {
     {.name = "seqs", OPT(seqs, INT), .lo = 1, .hi = 1024, .def = "8", .help = "conversations at once; changes the speed and the memory, never an answer"},
     {.name = "n_ctx", OPT(n_ctx, INT), .lo = 0, .hi = 1 << 24, .def = "0", .help = "tokens of a conversation; 0: the model's context", .alias = 'c'},
     {.name = "limit", OPT(limit, INT64), .lo = 0, .hi = 1e12, .def = "0", .help = "questions, from the first; 0: all"},
-    {.name = "tokenizer", OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {.name = "tokenizer", OPT(tokenizer, STR), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the adapter's, else the model's, else the bundled one"},
     {.name = "json", OPT(json, BOOL), .help = "what was done as one JSON object"},
     SLM2_USE_EXACT(struct answer_opts, "false"),
     SLM2_CLI_SEED(struct answer_opts),

@@ -25,7 +25,7 @@ static const struct slm2_opt table[] = {
     {.name = "lang", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, lang), .help = "language of text that names none; default: the file's name"},
     {.name = "max_docs", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_docs), .lo = 0, .hi = 1e15, .def = "0", .help = "documents that count; 0: all"},
     {.name = "max_tokens", .type = SLM2_OPT_INT64, .offset = offsetof(struct opts, max_tokens), .lo = 0, .hi = 1e15, .def = "0", .help = "tokens that count; 0: all"},
-    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer; default: the adapter's, else the model's, else the bundled one"},
+    {.name = "tokenizer", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, tokenizer), .choices = slm2_conf_file, .help = "file of the tokenizer, or bundled for ours; default: the adapter's, else the model's, else the bundled one"},
     {.name = "against", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, against), .help = "compare with this model, or with `exact`: the same file, all products in fp32"},
     {.name = "logits", .type = SLM2_OPT_STR, .offset = offsetof(struct opts, logits), .help = "with --against: these logits instead of the model's own, fp32 rows of another program"},
     SLM2_USE_EXACT(struct opts, "false"),

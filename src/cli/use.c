@@ -13,12 +13,6 @@
 #include "io/gguf.h"
 #include "model/lora.h"
 
-/* Where the files beside the weights lie: the model's path, or the folder of that file. */
-static slm2_status folder_of(const char *model, char *dir, size_t cap, struct slm2_err *err)
-{
-    return slm2_path_is_dir(model) ? slm2_path_join(dir, cap, model, "", err) : slm2_path_folder(dir, cap, model, err);
-}
-
 /* The bundled vocabulary serves a model that brings none, when its ids fit. */
 static slm2_status open_tok(struct slm2_use *u, const struct slm2_use_opts *o, struct slm2_err *err)
 {
@@ -111,7 +105,7 @@ enum slm2_chat_template slm2_use_template(int choice, const char *path, const ch
         return t;
     }
     if (!m->gguf) {
-        if (folder_of(path, dir, sizeof dir, NULL) == SLM2_OK) slm2_chat_detect(dir, &t);
+        if (slm2_path_home(dir, sizeof dir, path, NULL) == SLM2_OK) slm2_chat_detect(dir, &t);
         return t;
     }
     const char *s;

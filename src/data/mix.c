@@ -123,8 +123,6 @@ int64_t slm2_mix_epoch_rows(const struct slm2_mix *m, int source)
     return n > 0 ? n : 1;
 }
 
-int slm2_mix_n_sources(const struct slm2_mix *m) { return m->n; }
-const char *slm2_mix_name(const struct slm2_mix *m, int source) { return m->v[source].name; }
 double slm2_mix_share(const struct slm2_mix *m, int source) { return slm2_share_of(m->share, source); }
 int64_t slm2_mix_source_tokens(const struct slm2_mix *m, int source) { return m->v[source].shard.n_tok; }
 

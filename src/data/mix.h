@@ -39,8 +39,6 @@ slm2_status slm2_mix_source_row(struct slm2_mix *m, int source, int64_t r, int32
 /* Full rows in one pass over a source: (n_tok - 1) / n_ctx, at least 1 (a file too short for one row starts over). */
 int64_t slm2_mix_epoch_rows(const struct slm2_mix *m, int source);
 
-int slm2_mix_n_sources(const struct slm2_mix *m);
-const char *slm2_mix_name(const struct slm2_mix *m, int source);
 double slm2_mix_share(const struct slm2_mix *m, int source);      /* weight / sum of weights */
 int64_t slm2_mix_source_tokens(const struct slm2_mix *m, int source); /* in its file */
 /* What rows 0 .. n_rows - 1 took from a source, in O(log n_rows). */

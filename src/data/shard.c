@@ -209,8 +209,6 @@ slm2_status slm2_shard_out_add(struct slm2_shard_out *w, const int32_t *ids, siz
     return SLM2_OK;
 }
 
-int64_t slm2_shard_out_docs(const struct slm2_shard_out *w) { return (int64_t)w->n; }
-int64_t slm2_shard_out_tokens(const struct slm2_shard_out *w) { return w->n_tok; }
 
 static void put_u64(struct slm2_out *o, uint64_t v)
 {

@@ -44,8 +44,6 @@ struct slm2_shard_out;
 slm2_status slm2_shard_out_open(struct slm2_shard_out **w, const char *prefix, enum slm2_shard_type type, struct slm2_err *err);
 /* Appends one document of ids[n].  SLM2_ELIMIT when an id does not fit the type or a limit above is reached. */
 slm2_status slm2_shard_out_add(struct slm2_shard_out *w, const int32_t *ids, size_t n, struct slm2_err *err);
-int64_t slm2_shard_out_docs(const struct slm2_shard_out *w);
-int64_t slm2_shard_out_tokens(const struct slm2_shard_out *w);
 void slm2_shard_out_sha256(struct slm2_shard_out *w, char hex[65]); /* of .bin: once, behind the last document */
 slm2_status slm2_shard_out_commit(struct slm2_shard_out *w, struct slm2_err *err); /* frees w whatever the result */
 void slm2_shard_out_abort(struct slm2_shard_out *w);                              /* NULL allowed */

@@ -102,7 +102,6 @@ void slm2_scorer_free(struct slm2_scorer *s)
     free(s);
 }
 
-int slm2_scorer_max_len(const struct slm2_scorer *s) { return s->max_len; }
 struct slm2_scorer_work slm2_scorer_work(const struct slm2_scorer *s) { return s->work; }
 
 /* Room for batches of n_tok tokens and, with rows > 0, a cache of so many. */

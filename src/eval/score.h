@@ -26,7 +26,6 @@ struct slm2_scorer_opts slm2_scorer_opts_default(void);
 struct slm2_scorer;
 slm2_status slm2_scorer_new(struct slm2_scorer **s, const struct slm2_model *m, const struct slm2_scorer_opts *o, struct slm2_err *err);
 void slm2_scorer_free(struct slm2_scorer *s);
-int slm2_scorer_max_len(const struct slm2_scorer *s);
 
 struct slm2_scorer_work { int64_t n_passes, n_tokens, n_asked; }; /* forward passes; tokens that went through the layers; tokens of all inputs */
 struct slm2_scorer_work slm2_scorer_work(const struct slm2_scorer *s); /* since the scorer was made */

@@ -19,11 +19,8 @@ static slm2_status read_config(struct slm2_config *cfg, const char *path, struct
 {
     char dir[4096], file[4096];
     json_t *j = NULL;
-    if (slm2_path_is_dir(path)) SLM2_TRY(slm2_path_join(file, sizeof file, path, "config.json", err));
-    else {
-        SLM2_TRY(slm2_path_folder(dir, sizeof dir, path, err));
-        SLM2_TRY(slm2_path_join(file, sizeof file, dir, "config.json", err));
-    }
+    SLM2_TRY(slm2_path_home(dir, sizeof dir, path, err));
+    SLM2_TRY(slm2_path_join(file, sizeof file, dir, "config.json", err));
     SLM2_TRY(slm2_json_read(&j, file, CONFIG_MAX_BYTES, err));
     slm2_status st = slm2_config_from_json(cfg, j, file, err);
     json_decref(j);

@@ -77,19 +77,6 @@ static slm2_status write_weights(struct merge *g, const char *out, struct slm2_e
     return st;
 }
 
-static slm2_status copy_file(const char *from, const char *to, const char *name, bool required, struct slm2_err *err)
-{
-    char path[4096];
-    struct slm2_map map;
-    SLM2_TRY(slm2_path_join(path, sizeof path, from, name, err));
-    if (!required && !slm2_path_exists(path)) return SLM2_OK;
-    SLM2_TRY(slm2_map_open(&map, path, err));
-    slm2_status st = slm2_path_join(path, sizeof path, to, name, err);
-    if (st == SLM2_OK) st = slm2_file_write(path, map.p, map.n, err);
-    slm2_map_close(&map);
-    return st;
-}
-
 /* Calls for each file of a vocabulary in a folder: copied to `to`, or removed where `to` is NULL. */
 static slm2_status each_vocab_file(const char *from, const char *to, bool with_jinja, struct slm2_err *err)
 {
@@ -98,7 +85,7 @@ static slm2_status each_vocab_file(const char *from, const char *to, bool with_j
     for (struct dirent *f; st == SLM2_OK && (f = readdir(d));) {
         char path[4096];
         if (!slm2_tok_is_file(f->d_name)) continue;
-        if (to && (with_jinja || strcmp(f->d_name, "chat_template.jinja") != 0)) st = copy_file(from, to, f->d_name, true, err);
+        if (to && (with_jinja || strcmp(f->d_name, "chat_template.jinja") != 0)) st = slm2_file_copy(from, to, f->d_name, true, err);
         if (!to && (st = slm2_path_join(path, sizeof path, from, f->d_name, err)) == SLM2_OK && remove(path)) st = slm2_fail_errno(err, "%s: cannot be removed", path);
     }
     if (d) closedir(d);
@@ -120,8 +107,8 @@ static slm2_status copy_files(const char *base, const char *adapter, const char 
         SLM2_TRY(slm2_path_join(path, sizeof path, out, "chat_template.jinja", err));
         SLM2_TRY(slm2_file_write(path, jinja, strlen(jinja), err));
     }
-    SLM2_TRY(copy_file(base, out, "generation_config.json", false, err));
-    return copy_file(base, out, "config.json", true, err);
+    SLM2_TRY(slm2_file_copy(base, out, "generation_config.json", false, err));
+    return slm2_file_copy(base, out, "config.json", true, err);
 }
 
 static bool same_place(const char *a, const char *b)

@@ -204,18 +204,6 @@ slm2_status convert_put_vocab(struct slm2_gguf_writer *w, const struct convert_s
 }
 
 /* ---- folders --------------------------------------------------------------------------------------------------------------- */
-static slm2_status copy_file(const char *from_dir, const char *to_dir, const char *name, struct slm2_err *err)
-{
-    char from[4096], to[4096];
-    struct slm2_map m;
-    SLM2_TRY(slm2_path_join(from, sizeof from, from_dir, name, err));
-    SLM2_TRY(slm2_path_join(to, sizeof to, to_dir, name, err));
-    SLM2_TRY(slm2_map_open(&m, from, err));
-    slm2_status st = slm2_file_write(to, m.p, m.n, err);
-    slm2_map_close(&m);
-    return st;
-}
-
 slm2_status convert_write_vocab(const char *dir, const struct convert_source *s, const struct slm2_convert_opts *o, char note[96], struct slm2_err *err)
 {
     struct slm2_tok *tok;
@@ -227,7 +215,7 @@ slm2_status convert_write_vocab(const char *dir, const struct convert_source *s,
         struct dirent *f;
         snprintf(note, 96, "%s", folder_has_vocab(s->path) ? "the folder's own" : "none");
         while (st == SLM2_OK && (f = readdir(d))) {
-            if (slm2_tok_is_file(f->d_name) || !strcmp(f->d_name, "generation_config.json")) st = copy_file(s->path, dir, f->d_name, err);
+            if (slm2_tok_is_file(f->d_name) || !strcmp(f->d_name, "generation_config.json")) st = slm2_file_copy(s->path, dir, f->d_name, true, err);
         }
         closedir(d);
         return st;

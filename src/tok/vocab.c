@@ -470,7 +470,7 @@ slm2_status slm2_tok_of_model(struct slm2_tok **tok, bool *bundled, const char *
         if (slm2_tok_open(tok, model, &own) == SLM2_OK) return SLM2_OK;
         slm2_log(SLM2_DEBUG, "%s: no tokenizer in it: %s", model, own.msg);
     } else if (slm2_path_exists(model)) { /* a model that is not there has no folder to look in */
-        SLM2_TRY(slm2_path_is_dir(model) ? slm2_path_join(dir, sizeof dir, model, "", err) : slm2_path_folder(dir, sizeof dir, model, err));
+        SLM2_TRY(slm2_path_home(dir, sizeof dir, model, err));
         if (slm2_tok_in_dir(dir)) return slm2_tok_open(tok, dir, err);
     }
     *bundled = true;

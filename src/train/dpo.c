@@ -292,8 +292,6 @@ static slm2_status account(const char *list, const struct slm2_conf_list *source
     return SLM2_OK;
 }
 
-static slm2_status none_kept(struct slm2_err *err) { return slm2_fail(err, SLM2_EFORMAT, "no pair of setting data is kept: the counts above say why; where all records are invalid, `format` is probably another"); }
-
 static slm2_status check(const struct opts *o, const struct slm2_config *cfg, struct slm2_err *err)
 {
     if (o->label_smoothing > 0 && o->loss != SLM2_DPO_SIGMOID)
@@ -342,7 +340,7 @@ static slm2_status load(struct dpo *d, const struct opts *o, struct slm2_tune *t
         SLM2_TRY(slm2_dpo_ref_pairs(&lists[i].set->p, lists[i].set->hash, err));
         SLM2_TRY(account(lists[i].name, lists[i].sources, &lists[i].set->p, tune, err));
     }
-    if (d->train.p.n == 0) return none_kept(err); /* before the reference of the held-out pairs is computed */
+    if (d->train.p.n == 0) return slm2_tune_nothing("dpo", err); /* before the reference of the held-out pairs is computed */
     slm2_tune_figure(tune, "pairs", d->train.p.n);
     slm2_ledger_figure(tune->ledger, "valid_pairs", d->valid.p.n);
     SLM2_TRY(slm2_model_key_of(o->tune.model, tune->t->model->lora, model, err)); /* all that the start weights come from */
@@ -380,10 +378,6 @@ slm2_status slm2_dpo_plan(const struct slm2_stage_args *args, struct slm2_buf *t
             slm2_buf_putc(text, '\n');
             json_array_append_new(sets, account_json(&a));
         }
-    }
-    if (st == SLM2_OK && d.train.p.n == 0) {
-        slm2_log(SLM2_INFO, "%s", text->v ? text->v : "");
-        st = none_kept(err);
     }
     if (st == SLM2_OK) {
         const struct slm2_pairs *p = &d.train.p;

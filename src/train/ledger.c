@@ -106,14 +106,21 @@ static slm2_status open_db(struct slm2_ledger **out, const char *path, int flags
     return SLM2_OK;
 }
 
-static slm2_status begin_session(struct slm2_ledger *l, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err)
+static slm2_status begin_writing(struct slm2_ledger *l, struct slm2_err *err)
 {
-    char now[32], host[256] = "";
-    struct utsname u;
     SLM2_TRY(run_sql(l, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", err));
     SLM2_TRY(run_sql(l, schema, err));
     for (int i = 0; i < N_PUT; i++)
         if (sqlite3_prepare_v2(l->db, put_sql[i], -1, &l->put[i], NULL) != SQLITE_OK) return fail_db(l, err);
+    l->writing = true;
+    return SLM2_OK;
+}
+
+static slm2_status begin_session(struct slm2_ledger *l, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err)
+{
+    char now[32], host[256] = "";
+    struct utsname u;
+    SLM2_TRY(begin_writing(l, err));
     now_text(now);
     sqlite3_stmt *s;
     if (sqlite3_prepare_v2(l->db, "INSERT INTO session(started) VALUES(?1)", -1, &s, NULL) != SQLITE_OK) return fail_db(l, err);
@@ -122,7 +129,6 @@ static slm2_status begin_session(struct slm2_ledger *l, const char *stage, const
     sqlite3_finalize(s);
     if (rc != SQLITE_DONE) return fail_db(l, err);
     l->session = sqlite3_last_insert_rowid(l->db);
-    l->writing = true;
     l->start_wall_s = slm2_now_s();
     l->start_cpu_s = slm2_cpu_s();
     l->power = slm2_power_open(power);
@@ -166,17 +172,29 @@ slm2_status slm2_ledger_open_read(struct slm2_ledger **l, const char *path, stru
     return st;
 }
 
+slm2_status slm2_ledger_append(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err)
+{
+    if (!slm2_path_exists(path)) return slm2_ledger_open(l, path, stage, err);
+    SLM2_TRY(slm2_ledger_open_read(l, path, err));
+    slm2_status st = begin_writing(*l, err);
+    if (st != SLM2_OK) {
+        ledger_free(*l);
+        *l = NULL;
+    }
+    return st;
+}
+
 slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err)
 {
     if (!l) return SLM2_OK;
     slm2_status st = SLM2_OK;
-    if (l->writing) {
+    if (l->session) {
         char now[32];
         now_text(now);
         slm2_ledger_run(l, "finished", now);
         l->sampled_s = 0; /* the last word on the energy */
-        st = slm2_ledger_commit(l, err);
     }
+    if (l->writing) st = slm2_ledger_commit(l, err);
     ledger_free(l);
     return st;
 }
@@ -292,7 +310,7 @@ slm2_status slm2_ledger_commit(struct slm2_ledger *l, struct slm2_err *err)
     for (int i = 0; i < n; i++)
         if (!device[i].gpu) rapl_j += device[i].joules, n_rapl++;
     sample_energy(l, device, n);
-    put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s + l->other_cpu_s, n_rapl ? rapl_j : (double)NAN);
+    if (l->session) put(l, PUT_SESSION, "iddd", l->session, slm2_now_s() - l->start_wall_s, slm2_cpu_s() - l->start_cpu_s + l->other_cpu_s, n_rapl ? rapl_j : (double)NAN);
     for (int i = 0; i < l->n_sink; i++)
         if (l->sink[i].tick) l->sink[i].tick(l->sink[i].user, device, n);
     if (l->failure.status == SLM2_OK) {

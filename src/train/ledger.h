@@ -22,6 +22,8 @@ struct slm2_ledger;
 slm2_status slm2_ledger_open(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err);
 slm2_status slm2_ledger_open_with(struct slm2_ledger **l, const char *path, const char *stage, const struct slm2_power_opts *power, struct slm2_err *err); /* other counters */
 slm2_status slm2_ledger_open_read(struct slm2_ledger **l, const char *path, struct slm2_err *err); /* put functions must not be called */
+/* For figures about a run that is over: begins no session, so that stage, starts, time and energy stay those of the run.  A file that is not there is made as by open. */
+slm2_status slm2_ledger_append(struct slm2_ledger **l, const char *path, const char *stage, struct slm2_err *err);
 /* Writes the session's cost, commits, frees (whatever the result). NULL allowed. */
 slm2_status slm2_ledger_close(struct slm2_ledger *l, struct slm2_err *err);
 /* Forgets metrics of steps above `step`: a resumed or rolled-back run records them again.  Listeners are told. */

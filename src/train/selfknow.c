@@ -167,10 +167,8 @@ static slm2_status hash_data(struct selfknow *k, struct slm2_err *err)
         slm2_buf_put(&b, s->ids, (size_t)s->n * sizeof *s->ids);
         slm2_buf_put(&b, s->mask, (size_t)s->n);
     }
-    if (k->replay_rows.n_member) { /* without any: the hash of runs from before there was replay */
-        slm2_buf_put(&b, &k->replay.hash, sizeof k->replay.hash);
-        slm2_buf_put(&b, k->replay_rows.member, (size_t)k->replay_rows.n_member * sizeof *k->replay_rows.member);
-    }
+    slm2_buf_put(&b, &k->replay.hash, sizeof k->replay.hash);
+    slm2_buf_put(&b, k->replay_rows.member, (size_t)k->replay_rows.n_member * sizeof *k->replay_rows.member);
     slm2_status st = slm2_buf_check(&b, err);
     if (st == SLM2_OK) slm2_sha256_hex(b.v ? b.v : "", b.n, k->data);
     slm2_buf_free(&b);

@@ -156,7 +156,10 @@ slm2_status slm2_tune_close(struct slm2_tune *tune, slm2_status st, struct slm2_
     return st != SLM2_OK ? st : closed;
 }
 
-static slm2_status nothing_to_learn(const char *stage, struct slm2_err *err) { return slm2_fail(err, SLM2_EFORMAT, "%s: the data holds nothing to learn from", stage); }
+slm2_status slm2_tune_nothing(const char *stage, struct slm2_err *err)
+{
+    return slm2_fail(err, SLM2_EFORMAT, "%s: the data hold nothing to learn from: the counts above say why; where all records are invalid, their `format` is probably another", stage);
+}
 
 /* The run of so many items. */
 static slm2_status schedule_of(struct slm2_schedule *sch, const struct slm2_tune_opts *o, const char *stage, int64_t n_item, struct slm2_err *err)
@@ -200,7 +203,7 @@ slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage,
     struct slm2_schedule sch = {0};
     if (n_item < 1) {
         if (text->n) slm2_log(SLM2_INFO, "%.*s", (int)text->n - 1, text->v); /* the account says why */
-        return nothing_to_learn(stage, err);
+        return slm2_tune_nothing(stage, err);
     }
     SLM2_TRY(schedule_of(&sch, o, stage, n_item, err));
     slm2_buf_printf(text, "%lld epochs in updates of %lld %s: %lld updates\n", (long long)o->epochs, (long long)o->batch, items, (long long)sch.n_step);
@@ -352,7 +355,7 @@ slm2_status slm2_tune_run(struct slm2_tune *tune, const struct slm2_tune_stage *
 {
     const struct slm2_tune_opts *o = tune->o;
     double began = slm2_now_s();
-    if (stage->n_item < 1) return nothing_to_learn(stage->name, err);
+    if (stage->n_item < 1) return slm2_tune_nothing(stage->name, err);
     struct slm2_schedule sch;
     struct order order = {.perm = malloc(sizeof(uint32_t) * (size_t)stage->n_item), .items = malloc(sizeof(uint32_t) * (size_t)o->batch), .epoch = -1};
     slm2_status st = order.perm && order.items ? schedule_of(&sch, o, stage->name, stage->n_item, err) : slm2_fail(err, SLM2_ENOMEM, "no memory for the order of items");

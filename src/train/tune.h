@@ -35,7 +35,7 @@ extern const char *const slm2_tune_precisions[], *const slm2_tune_optims[];
 #define SLM2_TUNE_ROWS(T, m, def_epochs, def_batch, def_lr, def_ratio, def_warmup, def_optim)                                                      \
     SLM2_TUNE_ROW_(T, m, model, "model", SLM2_OPT_STR, 0, 0, "!", "Hugging Face folder to start from", NULL),                                      \
     SLM2_TUNE_ROW_(T, m, run, "run", SLM2_OPT_STR, 0, 0, "!", "folder of this run: checkpoints, ledger, the finished model in final/", NULL),       \
-    SLM2_TUNE_ROW_(T, m, vocab, "vocab", SLM2_OPT_STR, 0, 0, "", "vocabulary; empty: the adapter's, else the model's, else the bundled one", slm2_conf_file),             \
+    SLM2_TUNE_ROW_(T, m, vocab, "vocab", SLM2_OPT_STR, 0, 0, "", "vocabulary, or bundled for ours; empty: the adapter's, else the model's, else the bundled one", slm2_conf_file),             \
     SLM2_TUNE_ROW_(T, m, chat, "chat_template", SLM2_OPT_STR, 0, 0, "zephyr", "zephyr or chatml", NULL),                                           \
     SLM2_TUNE_ROW_(T, m, epochs, "epochs", SLM2_OPT_INT64, 1, 1e6, def_epochs, "passes over the data", NULL),                                      \
     SLM2_TUNE_ROW_(T, m, batch, "batch", SLM2_OPT_INT64, 1, 1e6, def_batch, "items an update: packed rows, pairs or samples", NULL),               \
@@ -132,6 +132,7 @@ void slm2_tune_look_free(struct slm2_tune_look *look); /* whatever the status */
 slm2_status slm2_tune_plan(const struct slm2_tune_look *look, const char *stage, int64_t n_item, const char *items, struct slm2_buf *text, json_t **json, struct slm2_err *err);
 void slm2_tune_figure(struct slm2_tune *tune, const char *name, double value); /* of the whole run, to the result and, at its end, to the ledger */
 slm2_status slm2_tune_tok(struct slm2_tok **tok, const struct slm2_tune_opts *o, struct slm2_err *err); /* as slm2_tok_of_model: o->vocab, else the adapter's, else the model's own, else the bundled one */
+slm2_status slm2_tune_nothing(const char *stage, struct slm2_err *err); /* the error of data that are empty when all filters are through */
 bool slm2_tune_stopping(const struct slm2_tune *tune); /* asked to stop: long preparations look at it too */
 void slm2_tune_metric(struct slm2_tune *tune, const char *name, double value); /* to the ledger at this step, and to the result */
 /* Fills obj (of size bytes) from args: its settings, or YAML, then sets, then threads; dump receives them as YAML.  Free with
